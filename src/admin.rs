@@ -1,0 +1,25 @@
+//! The second listener: the same probes as the public one has, where a network policy can keep
+//! the public out. No document is served here.
+
+use log::Level;
+
+use crate::reply::Asked;
+use crate::routes::{self, Resource, Route};
+use crate::server::{Answer, Site};
+
+/// Threads that answer here: an answer never waits for upstream, so one would do; with two, a
+/// client that does not take its answer does not keep the kubelet from its own.
+pub(crate) const WORKERS: usize = 2;
+
+/// The answer of the admin listener.
+pub(crate) fn answer(site: &Site, asked: &Asked<'_>) -> Answer {
+    let route = routes::admin(asked.method, asked.target);
+    match route {
+        Route::Get(Resource::Probe(probe)) if !asked.has_body => {
+            Answer::without_copy(site.probe(probe, asked), Level::Debug)
+        }
+        Route::Get(_) | Route::Preflight | Route::MethodNotAllowed { .. } | Route::NotFound => {
+            site.refuse(route, asked)
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! The gate: which documents are let out, and in what form.
+//!
+//! Pure: bytes from upstream in, checked values and bytes to serve out. Upstream's own bytes are
+//! never served: what is served is the checked value, serialised anew, so that no relying party
+//! can read something else in it than was checked here. The issuer is never changed, and of a
+//! discovery document nothing but `jwks_uri` is. Signatures, algorithms and the members of a
+//! public key are not looked at: new ones must pass without a change here.
+
+use std::fmt;
+
+use http::Uri;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+/// The most that is taken from upstream, in bytes; some 100 times what a cluster serves.
+pub(crate) const MAX_UPSTREAM_BYTES: u64 = 1 << 20;
+/// The most that is served, in bytes: an answer must fit in a socket's send buffer.
+pub(crate) const MAX_SERVED_BYTES: usize = 128 << 10;
+/// Nesting of arrays and objects; a JWKS has 3.
+const MAX_DEPTH: usize = 16;
+
+/// Members that hold a private or symmetric key: RFC 7518 §6.2.2, §6.3.2 and §6.4, and `priv` of
+/// newer key types (AKP, for ML-DSA).
+const PRIVATE_MEMBERS: [&str; 9] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"];
+
+/// The path of the JWKS below an issuer, and on the API server.
+pub(crate) const JWKS_PATH: &str = "/openid/v1/jwks";
+/// The path of the discovery document below an issuer: `OpenID` Connect Discovery 1.0 §4.
+pub(crate) const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
+
+/// The two documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Discovery,
+    Jwks,
+}
+
+impl Kind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Discovery => "discovery",
+            Self::Jwks => "jwks",
+        }
+    }
+
+    /// The path on the API server, and on a gateway whose issuer has no path.
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Discovery => DISCOVERY_PATH,
+            Self::Jwks => JWKS_PATH,
+        }
+    }
+
+    pub(crate) const fn media_type(self) -> &'static str {
+        match self {
+            Self::Discovery => "application/json",
+            // RFC 7517 §8.5.2; the API server answers 406 to an Accept without it.
+            Self::Jwks => "application/jwk-set+json",
+        }
+    }
+}
+
+/// Which `jwks_uri` is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JwksUri {
+    /// Upstream's where it is at the issuer's origin, else one that is.
+    Auto,
+    /// Upstream's, whatever it is.
+    Upstream,
+    /// This https URL.
+    Fixed(String),
+}
+
+/// A discovery document that was let in.
+pub(crate) struct Discovery {
+    members: Map<String, Value>,
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// What is made of a discovery document.
+pub(crate) struct Published {
+    pub(crate) value: Value,
+    pub(crate) issuer: String,
+    pub(crate) jwks_uri: String,
+    /// Why it is this `jwks_uri`, for the log.
+    pub(crate) because: &'static str,
+    /// The path of the issuer, without a slash at its end; empty when it has none.
+    pub(crate) issuer_path: String,
+    /// The path of `jwks_uri` when it is at the issuer's origin, and so a path of ours.
+    pub(crate) jwks_path: Option<String>,
+    /// Nobody outside can reach this issuer by its name.
+    pub(crate) internal_issuer: bool,
+}
+
+/// A JWKS that was let in.
+#[derive(Debug)]
+pub(crate) struct Jwks {
+    pub(crate) value: Value,
+    /// The `kid` of each key that has one, in the document's order.
+    pub(crate) kids: Vec<String>,
+}
+
+/// Why a document is not let in or out.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Json(serde_json::Error),
+    Duplicate(String),
+    TooDeep,
+    NotAnObject,
+    Issuer(String),
+    NoString(&'static str),
+    JwksUri(String),
+    NoKeys,
+    KeyWithoutType(usize),
+    SymmetricKey(usize),
+    PrivateMember(usize, &'static str),
+    TooLarge(usize),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(error) => write!(out, "it is not JSON: {error}"),
+            Self::Duplicate(name) => write!(out, "the member {name:?} stands twice in one object"),
+            Self::TooDeep => write!(out, "it is nested more than {MAX_DEPTH} deep"),
+            Self::NotAnObject => out.write_str("it is not a JSON object"),
+            Self::Issuer(issuer) => {
+                write!(out, "issuer {issuer:?} is not an https URL without query and fragment")
+            }
+            Self::NoString(member) => write!(out, "it has no string member {member}"),
+            Self::JwksUri(uri) => write!(out, "jwks_uri {uri:?} is not an https URL"),
+            Self::NoKeys => out.write_str("it has no keys: an array with at least one"),
+            Self::KeyWithoutType(at) => write!(out, "keys[{at}] is no object with a string kty"),
+            Self::SymmetricKey(at) => write!(out, "keys[{at}] is a symmetric key (kty oct)"),
+            Self::PrivateMember(at, member) => {
+                write!(out, "keys[{at}] holds {member:?}, a member of a private key")
+            }
+            Self::TooLarge(bytes) => {
+                write!(out, "{bytes} bytes to serve are more than {MAX_SERVED_BYTES}")
+            }
+        }
+    }
+}
+
+/// Lets a discovery document in: an object with an https `issuer` and an https `jwks_uri`.
+///
+/// `OpenID` Connect Discovery 1.0 §3; that the API server has no `authorization_endpoint` is known.
+pub(crate) fn discovery(bytes: &[u8]) -> Result<Discovery, Refused> {
+    let Value::Object(members) = parse(bytes)? else { return Err(Refused::NotAnObject) };
+    let issuer = string(&members, "issuer")?;
+    let jwks_uri = string(&members, "jwks_uri")?;
+    if issuer.contains(['?', '#']) || HttpsUrl::parse(&issuer).is_none() {
+        return Err(Refused::Issuer(issuer));
+    }
+    if HttpsUrl::parse(&jwks_uri).is_none() {
+        return Err(Refused::JwksUri(jwks_uri));
+    }
+    Ok(Discovery { members, issuer, jwks_uri })
+}
+
+fn string(members: &Map<String, Value>, name: &'static str) -> Result<String, Refused> {
+    let value = members.get(name).and_then(Value::as_str);
+    value.map(ToOwned::to_owned).ok_or(Refused::NoString(name))
+}
+
+/// Makes what is published of what was let in.
+pub(crate) fn publish(
+    discovery: Discovery,
+    jwks_uri: &JwksUri,
+    defaults: &Map<String, Value>,
+) -> Result<Published, Refused> {
+    let Discovery { mut members, issuer, jwks_uri: upstreams } = discovery;
+    let Some(at) = HttpsUrl::parse(&issuer) else { return Err(Refused::Issuer(issuer)) };
+    let issuer_path = at.path.strip_suffix('/').unwrap_or(&at.path).to_owned();
+    let at_issuer = |uri: &str| HttpsUrl::parse(uri).filter(|uri| uri.same_origin(&at));
+
+    let (jwks_uri, because) = match jwks_uri {
+        JwksUri::Auto if at_issuer(&upstreams).is_some() => {
+            (upstreams, "upstream's is at the issuer's scheme, host and port")
+        }
+        JwksUri::Auto => {
+            let base = issuer.strip_suffix('/').unwrap_or(&issuer);
+            let ours = format!("{base}{JWKS_PATH}");
+            (ours, "upstream's is not at the issuer's scheme, host and port")
+        }
+        JwksUri::Upstream => (upstreams, "JWKS_URI is upstream"),
+        JwksUri::Fixed(uri) => (uri.clone(), "JWKS_URI names it"),
+    };
+    // Replaced in place: the order of members stays.
+    members.insert("jwks_uri".to_owned(), Value::String(jwks_uri.clone()));
+    for (name, value) in defaults {
+        if !members.contains_key(name) {
+            members.insert(name.clone(), value.clone());
+        }
+    }
+    let jwks_path = at_issuer(&jwks_uri).map(|uri| uri.path);
+    let internal_issuer = is_internal(&at.host);
+    let value = Value::Object(members);
+    Ok(Published { value, issuer, jwks_uri, because, issuer_path, jwks_path, internal_issuer })
+}
+
+/// Lets a JWKS in: at least one key, each an object with a string `kty`, none of them private.
+///
+/// RFC 7517 §4 and §5; an empty set would make every relying party refuse every token.
+pub(crate) fn jwks(bytes: &[u8]) -> Result<Jwks, Refused> {
+    let value = parse(bytes)?;
+    let members = value.as_object().ok_or(Refused::NotAnObject)?;
+    let keys = members.get("keys").and_then(Value::as_array).filter(|keys| !keys.is_empty());
+    let mut kids = Vec::new();
+    for (at, key) in keys.ok_or(Refused::NoKeys)?.iter().enumerate() {
+        let kty = key.get("kty").and_then(Value::as_str).ok_or(Refused::KeyWithoutType(at))?;
+        if kty == "oct" {
+            return Err(Refused::SymmetricKey(at));
+        }
+        if let Some(member) = PRIVATE_MEMBERS.iter().find(|member| key.get(member).is_some()) {
+            return Err(Refused::PrivateMember(at, member));
+        }
+        kids.extend(key.get("kid").and_then(Value::as_str).map(ToOwned::to_owned));
+    }
+    Ok(Jwks { value, kids })
+}
+
+/// The bytes to serve.
+pub(crate) fn serialise(value: &Value, pretty: bool) -> Result<Vec<u8>, Refused> {
+    let bytes = if pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+    let bytes = bytes.map_err(Refused::Json)?;
+    if bytes.len() > MAX_SERVED_BYTES { Err(Refused::TooLarge(bytes.len())) } else { Ok(bytes) }
+}
+
+/// Parses JSON in which no object has two members of one name.
+///
+/// RFC 8259 §4 leaves open which of two such members counts, so two readers could see two
+/// documents. Numbers keep the digits that they came with.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Refused> {
+    strict(serde_json::from_slice(bytes).map_err(Refused::Json)?, MAX_DEPTH)
+}
+
+fn strict(raw: &RawValue, depth: usize) -> Result<Value, Refused> {
+    let text = raw.get();
+    let inside = depth.checked_sub(1).ok_or(Refused::TooDeep);
+    match text.as_bytes().first() {
+        Some(b'{') => {
+            let inside = inside?;
+            let Members(members) = serde_json::from_str(text).map_err(Refused::Json)?;
+            let mut object = Map::with_capacity(members.len());
+            for (name, value) in members {
+                if object.contains_key(&name) {
+                    return Err(Refused::Duplicate(name));
+                }
+                object.insert(name, strict(value, inside)?);
+            }
+            Ok(Value::Object(object))
+        }
+        Some(b'[') => {
+            let inside = inside?;
+            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(Refused::Json)?;
+            items.into_iter().map(|item| strict(item, inside)).collect()
+        }
+        _ => serde_json::from_str(text).map_err(Refused::Json),
+    }
+}
+
+/// All members of an object, duplicates included, which no map of `serde_json` would show.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> serde::Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// The parts of an https URL that say where it leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct HttpsUrl {
+    /// In lower case; an IPv6 address stands in brackets.
+    host: String,
+    port: u16,
+    /// Begins with a slash; without query.
+    path: String,
+}
+
+impl HttpsUrl {
+    /// `None` for what is no absolute https URL, and for one that names a user.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let uri: Uri = text.parse().ok()?;
+        let authority = uri.authority()?;
+        let host = authority.host().to_ascii_lowercase();
+        if uri.scheme_str() != Some("https")
+            || authority.as_str().contains('@')
+            || host.is_empty()
+            || text.contains('#')
+        {
+            return None;
+        }
+        let port = match authority.as_str().strip_prefix(authority.host())?.strip_prefix(':') {
+            None | Some("") => 443,
+            Some(port) => port.parse().ok()?,
+        };
+        Some(Self { host, port, path: uri.path().to_owned() })
+    }
+
+    fn same_origin(&self, other: &Self) -> bool {
+        self.host == other.host && self.port == other.port
+    }
+}
+
+/// Whether `host` is a name or an address that only means something inside a cluster or a site.
+fn is_internal(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    if let Ok(address) = host.parse::<std::net::Ipv4Addr>() {
+        return address.is_private() || address.is_loopback() || address.is_link_local();
+    }
+    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return address.parse::<std::net::Ipv6Addr>().is_ok_and(|address| {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        });
+    }
+    !host.contains('.')
+        || [".svc", ".local", ".internal", ".localhost"].iter().any(|end| host.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = r#"{"kty":"EC","kid":"a","x":"1","y":"2"}"#;
+
+    fn discovery_of(issuer: &str, jwks_uri: &str) -> String {
+        format!(r#"{{"issuer":"{issuer}","jwks_uri":"{jwks_uri}","z":1,"a":[2]}}"#)
+    }
+
+    fn published(issuer: &str, jwks_uri: &str, policy: &JwksUri) -> Published {
+        let let_in = discovery(discovery_of(issuer, jwks_uri).as_bytes());
+        publish(let_in.unwrap_or_else(|refused| panic!("{refused}")), policy, &Map::new()).unwrap()
+    }
+
+    #[test]
+    fn a_bad_discovery_document_is_not_let_in() {
+        for bad in [
+            "",
+            "<html>",
+            "[]",
+            "\"text\"",
+            "{}",
+            r#"{"issuer":"https://a"}"#,
+            r#"{"jwks_uri":"https://a"}"#,
+            r#"{"issuer":1,"jwks_uri":"https://a"}"#,
+            r#"{"issuer":"https://a","jwks_uri":null}"#,
+            r#"{"issuer":"https://a","jwks_uri":"https://a/k"} x"#,
+            r#"{"issuer":"https://a","jwks_uri":"https://a/k""#,
+            r#"{"issuer":"https://a","jwks_uri":"https://a/k","issuer":"https://b"}"#,
+            r#"{"issuer":"https://a","jwks_uri":"https://a/k","\u0069ssuer":"https://b"}"#,
+            r#"{"issuer":"https://a","jwks_uri":"https://a/k","x":[{"b":1,"b":1}]}"#,
+            r#"{"issuer":"https://a","jwks_uri":"https://a/k","x":"\ud800"}"#,
+            &discovery_of("http://a", "https://a/k"),
+            &discovery_of("https://a?b", "https://a/k"),
+            &discovery_of("https://a/#b", "https://a/k"),
+            &discovery_of("https://user@a", "https://a/k"),
+            &discovery_of("https://", "https://a/k"),
+            &discovery_of("https://a", "http://a/k"),
+            &discovery_of("https://a", "/k"),
+            &format!(
+                r#"{{"issuer":"https://a","jwks_uri":"https://a/k","x":{}1{}}}"#,
+                "[".repeat(20_000),
+                "]".repeat(20_000)
+            ),
+        ] {
+            assert!(discovery(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(discovery(b"{\"issuer\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn a_bad_key_set_is_not_let_in() {
+        let private = PRIVATE_MEMBERS
+            .map(|member| format!(r#"{{"keys":[{KEY},{{"kty":"RSA","{member}":"1"}}]}}"#));
+        for bad in [
+            "{}",
+            r#"{"keys":[]}"#,
+            r#"{"keys":{}}"#,
+            r#"{"keys":[1]}"#,
+            r#"{"keys":[{}]}"#,
+            r#"{"keys":[{"kty":1}]}"#,
+            r#"{"keys":[{"kty":"oct"}]}"#,
+            r#"{"keys":[{"kty":"EC","kid":"a","kid":"b"}]}"#,
+        ]
+        .into_iter()
+        .chain(private.iter().map(String::as_str))
+        {
+            assert!(jwks(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_of_a_type_that_is_not_known_yet_are_let_through() {
+        let set = format!(r#"{{"keys":[{KEY},{{"kty":"AKP","alg":"ML-DSA-65","pub":"x"}}]}}"#);
+        let let_in = jwks(set.as_bytes()).unwrap();
+        assert_eq!(let_in.kids, ["a"]);
+        assert_eq!(serialise(&let_in.value, false).unwrap(), set.as_bytes());
+    }
+
+    #[test]
+    fn order_digits_and_unknown_members_are_kept() {
+        let text = r#"{"z":1.10,"a":12345678901234567890123,"m":{"y":-0,"b":1e+400},"$serde_json::private::Number":"5"}"#;
+        let value = parse(text.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(serialise(&value, false).unwrap()).unwrap(), text);
+        let pretty = serialise(&value, true).unwrap();
+        assert!(String::from_utf8(pretty).unwrap().starts_with("{\n  \"z\": 1.10,\n"));
+    }
+
+    #[test]
+    fn what_is_too_large_to_serve_is_not_let_out() {
+        let value = Value::String("x".repeat(MAX_SERVED_BYTES));
+        assert!(matches!(serialise(&value, false), Err(Refused::TooLarge(_))));
+    }
+
+    #[test]
+    fn an_internal_jwks_uri_is_replaced_by_one_at_the_issuer() {
+        for (issuer, expected) in [
+            ("https://issuer.example", "https://issuer.example/openid/v1/jwks"),
+            ("https://issuer.example/", "https://issuer.example/openid/v1/jwks"),
+            ("https://issuer.example/c/1", "https://issuer.example/c/1/openid/v1/jwks"),
+            ("https://issuer.example/c/1/", "https://issuer.example/c/1/openid/v1/jwks"),
+            ("https://issuer.example:8443", "https://issuer.example:8443/openid/v1/jwks"),
+        ] {
+            let published =
+                published(issuer, "https://10.0.0.1:6443/openid/v1/jwks", &JwksUri::Auto);
+            assert_eq!(published.jwks_uri, expected);
+            assert_eq!(published.issuer, issuer);
+            assert_eq!(published.value.get("issuer").unwrap(), issuer);
+            assert_eq!(published.value.get("jwks_uri").unwrap(), expected);
+            let names: Vec<_> = published.value.as_object().unwrap().keys().collect();
+            assert_eq!(names, ["issuer", "jwks_uri", "z", "a"]);
+        }
+    }
+
+    #[test]
+    fn upstreams_jwks_uri_is_kept_when_it_is_at_the_issuers_origin() {
+        for (issuer, jwks_uri, path) in [
+            ("https://issuer.example", "https://issuer.example/keys", "/keys"),
+            ("https://issuer.example", "https://ISSUER.example:443/keys?a", "/keys"),
+            ("https://issuer.example:443/a", "https://issuer.example", "/"),
+            ("https://[2001:db8::1]", "https://[2001:db8::1]:443/k", "/k"),
+        ] {
+            let published = published(issuer, jwks_uri, &JwksUri::Auto);
+            assert_eq!(published.jwks_uri, jwks_uri);
+            assert_eq!(published.jwks_path.as_deref(), Some(path));
+        }
+    }
+
+    #[test]
+    fn a_jwks_uri_that_the_user_chose_is_published_wherever_it_leads() {
+        let fixed = JwksUri::Fixed("https://cdn.example/keys".to_owned());
+        for (policy, expected, path) in [
+            (&fixed, "https://cdn.example/keys", None),
+            (&JwksUri::Upstream, "https://10.0.0.1:6443/k", None),
+            (
+                &JwksUri::Fixed("https://issuer.example/k2".to_owned()),
+                "https://issuer.example/k2",
+                Some("/k2"),
+            ),
+        ] {
+            let published = published("https://issuer.example", "https://10.0.0.1:6443/k", policy);
+            assert_eq!(published.jwks_uri, expected);
+            assert_eq!(published.jwks_path.as_deref(), path);
+        }
+    }
+
+    #[test]
+    fn defaults_are_added_only_where_upstream_has_none() {
+        let let_in = discovery(discovery_of("https://a.example", "https://a.example/k").as_bytes());
+        let Value::Object(defaults) = parse(br#"{"z":9,"claims_supported":["sub"]}"#).unwrap()
+        else {
+            panic!("no object");
+        };
+        let published = publish(let_in.ok().unwrap(), &JwksUri::Auto, &defaults).unwrap();
+        assert_eq!(published.value.get("z").unwrap().to_string(), "1");
+        assert_eq!(published.value.get("claims_supported").unwrap().to_string(), r#"["sub"]"#);
+    }
+
+    #[test]
+    fn an_issuer_that_nobody_outside_can_reach_is_recognised() {
+        for host in [
+            "kubernetes",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+            "localhost",
+            "10.0.0.1",
+            "127.0.0.1",
+            "[::1]",
+            "[fd00::1]",
+            "api.corp.internal",
+        ] {
+            assert!(is_internal(host), "{host}");
+        }
+        for host in ["issuer.example", "8.8.8.8", "[2001:db8::1]", "svc.example.com"] {
+            assert!(!is_internal(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! kube-issuer-gateway: serves a Kubernetes cluster's OIDC discovery document and JWKS to those
+//! outside who are to trust its service account tokens.
+//!
+//! The program in the order in which to read it:
+//!
+//! - `config` parses the environment, once;
+//! - `server` and `admin` answer requests: `routes` says what is asked for, `reply` makes the
+//!   bytes;
+//! - `cache` holds both documents, and its refresher fetches them anew in the background;
+//! - `documents` is the gate: what is let out, and in what form;
+//! - `upstream` is the API server;
+//! - `logging` writes lines.
+//!
+//! The core (`routes`, `reply`, `documents`) is pure; threads, sockets and locks are around it.
+//! This file starts the parts, waits for a signal or for a dead part, and stops them. Exit codes:
+//! 0 after SIGTERM or SIGINT, 2 for a bad configuration, 1 for anything else.
+
+mod config;
+mod server;
+mod admin;
+mod routes;
+mod reply;
+mod cache;
+mod documents;
+mod upstream;
+mod logging;
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use lexopt::Arg;
+use log::{error, info, warn};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::cache::{Cache, Refresher};
+use crate::config::{Config, LogConfig, Mistakes, SETTINGS};
+use crate::server::{ListenError, Listener, Site};
+use crate::upstream::{CaError, Upstream};
+
+/// How often main looks whether all parts live: a dead one ends the program within a second.
+const WATCH: Duration = Duration::from_millis(400);
+/// How long nothing must be under way for a stop to count as complete.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Why the program ends without having been asked to.
+enum Fatal {
+    Arguments(lexopt::Error),
+    Configuration(Mistakes),
+    Ca(CaError),
+    Listen(ListenError),
+    Thread(io::Error),
+    Dead(&'static str),
+}
+
+impl Fatal {
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Arguments(_) | Self::Configuration(_) | Self::Ca(_) => 2,
+            Self::Listen(_) | Self::Thread(_) | Self::Dead(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Arguments(error) => write!(out, "{error}; --help says what there is"),
+            Self::Configuration(mistakes) => out.write_str(&mistakes.0.join("; ")),
+            Self::Ca(error) => write!(out, "{error}"),
+            Self::Listen(error) => write!(out, "{error}"),
+            Self::Thread(error) => write!(out, "cannot start a thread or signal handler: {error}"),
+            Self::Dead(part) => write!(out, "{part} has ended, which must not happen"),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            if let Fatal::Configuration(mistakes) = &fatal {
+                mistakes.0.iter().for_each(|mistake| error!("{mistake}"));
+            } else {
+                error!("{fatal}");
+            }
+            ExitCode::from(fatal.exit_code())
+        }
+    }
+}
+
+/// Until a signal asks to stop.
+fn run() -> Result<(), Fatal> {
+    let config = Config::from_environment();
+    // Mistakes are logged too, as text where the log's own settings are the mistake.
+    let fallback = LogConfig { json: false, filter: "info".to_owned() };
+    logging::start(config.as_ref().map_or(&fallback, |config| &config.log));
+    if answered_by_arguments().map_err(Fatal::Arguments)? {
+        return Ok(());
+    }
+    let config = config.map_err(Fatal::Configuration)?;
+
+    // The signals first: from here on none of them ends the process half way.
+    let signals = listen_for_signals().map_err(Fatal::Thread)?;
+    let parts = Parts::start(config)?;
+    let signal = parts.watch(&signals)?;
+    parts.stop(signal, &signals);
+    Ok(())
+}
+
+/// Whether the command line asked for a text instead of the program; an unknown one is an error.
+fn answered_by_arguments() -> Result<bool, lexopt::Error> {
+    let mut arguments = lexopt::Parser::from_env();
+    let mut answered = false;
+    while let Some(argument) = arguments.next()? {
+        let text = match argument {
+            Arg::Long("help") | Arg::Short('h') => help(),
+            Arg::Long("version") | Arg::Short('V') => {
+                concat!("kube-issuer-gateway ", env!("CARGO_PKG_VERSION"), "\n").to_owned()
+            }
+            Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => return Err(argument.unexpected()),
+        };
+        // Whoever closed our output early wants no more of it.
+        let _ = io::stdout().write_all(text.as_bytes());
+        answered = true;
+    }
+    Ok(answered)
+}
+
+fn help() -> String {
+    let mut text = "Serves a Kubernetes cluster's OIDC discovery document and JWKS.\n\n\
+                    usage: kube-issuer-gateway [--help | --version]\n\n\
+                    Settings are environment variables, all optional; empty means unset.\n\n"
+        .to_owned();
+    for setting in &SETTINGS {
+        text.push_str(&format!("  {}", setting.name));
+        if let Some(old_name) = setting.old_name {
+            text.push_str(&format!(" (or {old_name})"));
+        }
+        text.push_str(&format!("\n      {}\n      {}", setting.meaning, setting.must_be));
+        if !setting.default.is_empty() {
+            text.push_str(&format!("; default {}", setting.default));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The names of the signals that ask to stop, as they come.
+fn listen_for_signals() -> io::Result<Receiver<&'static str>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            if sender.send(name).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// What runs.
+struct Parts {
+    site: Arc<Site>,
+    public: Listener,
+    admin: Option<Listener>,
+    refresher: JoinHandle<()>,
+    shutdown_delay: Duration,
+    shutdown_timeout: Duration,
+}
+
+impl Parts {
+    fn start(config: Config) -> Result<Self, Fatal> {
+        let Config { lifetimes, workers, shutdown_delay, shutdown_timeout, .. } = config;
+        let upstream = Upstream::new(config.upstream).map_err(Fatal::Ca)?;
+        let public = Listener::open(config.public, "LISTEN_PORT").map_err(Fatal::Listen)?;
+        let admin = config.admin.map(|listen| Listener::open(listen, "ADMIN_PORT")).transpose();
+        let admin = admin.map_err(Fatal::Listen)?;
+
+        let cache = Arc::new(Cache::new(lifetimes, workers));
+        let refresher = Refresher::new(Arc::clone(&cache), upstream, config.publication);
+        let refresher = thread::Builder::new()
+            .name("refresher".to_owned())
+            .spawn(|| refresher.run())
+            .map_err(Fatal::Thread)?;
+
+        let site = Arc::new(Site::new(cache, lifetimes.client_cache_ttl));
+        let answers = Arc::clone(&site);
+        public
+            .serve("worker", workers, move |asked| answers.answer(asked), &site)
+            .map_err(Fatal::Thread)?;
+        if let Some(admin) = &admin {
+            let answers = Arc::clone(&site);
+            admin
+                .serve("admin", admin::WORKERS, move |asked| admin::answer(&answers, asked), &site)
+                .map_err(Fatal::Thread)?;
+        }
+        let admin_address =
+            admin.as_ref().map_or_else(|| "off".to_owned(), |admin| admin.address().to_string());
+        info!(public:% = public.address(), admin:% = admin_address; "listening");
+        Ok(Self { site, public, admin, refresher, shutdown_delay, shutdown_timeout })
+    }
+
+    /// Returns the signal that asks to stop, or an error when a part is dead.
+    fn watch(&self, signals: &Receiver<&'static str>) -> Result<&'static str, Fatal> {
+        loop {
+            match signals.recv_timeout(WATCH) {
+                Ok(signal) => return Ok(signal),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Fatal::Dead("the signal handler"));
+                }
+            }
+            if !self.public.is_alive() {
+                return Err(Fatal::Dead("the public listener"));
+            }
+            if self.admin.as_ref().is_some_and(|admin| !admin.is_alive()) {
+                return Err(Fatal::Dead("the admin listener"));
+            }
+            if self.refresher.is_finished() {
+                return Err(Fatal::Dead("the refresher"));
+            }
+        }
+    }
+
+    /// Goes on serving for `SHUTDOWN_DELAY`, while whoever reads /readyz turns to others, and then
+    /// until nothing is under way. A second signal ends both.
+    fn stop(&self, signal: &str, signals: &Receiver<&'static str>) {
+        self.site.stop();
+        info!(signal, delay:? = self.shutdown_delay; "stopping");
+        if signals.recv_timeout(self.shutdown_delay).is_ok() {
+            return warn!("stopped at once by a second signal");
+        }
+        let deadline = Instant::now() + self.shutdown_timeout;
+        let mut seen = self.public.idle_after();
+        loop {
+            if signals.recv_timeout(QUIET).is_ok() {
+                return warn!("stopped at once by a second signal");
+            }
+            let idle = self.public.idle_after();
+            if idle.is_some() && idle == seen {
+                return info!("stopped");
+            }
+            if Instant::now() >= deadline {
+                return warn!(
+                    "stopped while requests were under way, after SHUTDOWN_TIMEOUT_SECONDS"
+                );
+            }
+            seen = idle;
+        }
+    }
+}

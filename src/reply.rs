@@ -1,0 +1,331 @@
+//! Pure: answers as bytes, each to be sent by one write.
+//!
+//! A document's body and the headers that never change are made once, when it is fetched; only
+//! what depends on the moment (`Date`, `Cache-Control`, `Expires`) is made per answer. Nothing of
+//! upstream's answer but the checked document is in here: no header, status or text.
+
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
+
+use crate::documents::Kind;
+use crate::routes::DOCUMENT_METHODS;
+
+/// Why something cannot be served: the closed list of words that a client may be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    Unreachable,
+    Timeout,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    UntrustedCertificate,
+    BadDocument,
+    NotFetchedYet,
+    TooOld,
+    Stopping,
+}
+
+impl Why {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not-found",
+            Self::UntrustedCertificate => "untrusted-certificate",
+            Self::BadDocument => "bad-document",
+            Self::NotFetchedYet => "not-fetched-yet",
+            Self::TooOld => "too-old",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// A document ready to be served.
+pub(crate) struct Document {
+    body: Vec<u8>,
+    /// Quoted, strong: RFC 9110 §8.8.3. A hash of the body, so that all replicas agree.
+    etag: String,
+    /// Header lines of a 200.
+    headers: String,
+}
+
+impl Document {
+    pub(crate) fn new(kind: Kind, body: Vec<u8>) -> Self {
+        let mut etag = String::with_capacity(66);
+        etag.push('"');
+        for byte in ring::digest::digest(&ring::digest::SHA256, &body).as_ref() {
+            etag.push_str(&format!("{byte:02x}"));
+        }
+        etag.push('"');
+        let headers = format!(
+            "Content-Type: {}\r\nContent-Length: {}\r\n{}",
+            kind.media_type(),
+            body.len(),
+            constant_headers(&etag),
+        );
+        Self { body, etag, headers }
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// The header lines that a 304 has in common with the 200: RFC 9110 §15.4.5.
+fn constant_headers(etag: &str) -> String {
+    format!("ETag: {etag}\r\nAccess-Control-Allow-Origin: *\r\nX-Content-Type-Options: nosniff\r\n")
+}
+
+/// What of a request shapes its answer.
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a str,
+    /// As the client sent it, in any form.
+    pub(crate) target: &'a str,
+    /// Values of all `If-None-Match` fields, in their order.
+    pub(crate) if_none_match: Vec<&'a str>,
+    /// There is, or may be, a body.
+    pub(crate) has_body: bool,
+    /// What the `Connection` header of the answer is to say, if anything.
+    pub(crate) connection: Option<&'static str>,
+}
+
+/// A whole answer.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Head and body.
+    pub(crate) bytes: Vec<u8>,
+    /// Length of the body in `bytes`.
+    pub(crate) body_length: usize,
+}
+
+/// When a copy was last confirmed, in the terms of the answer.
+pub(crate) struct Freshness {
+    pub(crate) age: Duration,
+    /// `CLIENT_CACHE_TTL`.
+    pub(crate) client_cache_ttl: Duration,
+    pub(crate) now: SystemTime,
+}
+
+/// A document, or 304 when the client holds it: RFC 9110 §13.1.2.
+///
+/// `max-age` is what is left of `CLIENT_CACHE_TTL` since the copy was confirmed, so that no client
+/// holds a copy for longer than that after upstream said it is right: RFC 9111 §4.2. There is no
+/// `Age`, which would be taken off a second time.
+pub(crate) fn document(document: &Document, asked: &Asked<'_>, fresh: &Freshness) -> Reply {
+    let max_age = fresh.client_cache_ttl.as_secs().saturating_sub(fresh.age.as_secs());
+    let expires = fresh.now.checked_add(Duration::from_secs(max_age)).unwrap_or(fresh.now);
+    let unchanged = matches(&asked.if_none_match, &document.etag);
+    let body = if unchanged || asked.method == "HEAD" { &[] } else { document.body() };
+
+    let mut bytes = Vec::with_capacity(512 + body.len());
+    if unchanged {
+        head(&mut bytes, 304, fresh.now, asked);
+        bytes.extend_from_slice(constant_headers(&document.etag).as_bytes());
+    } else {
+        head(&mut bytes, 200, fresh.now, asked);
+        bytes.extend_from_slice(document.headers.as_bytes());
+    }
+    line(&mut bytes, format_args!("Cache-Control: public, max-age={max_age}"));
+    line(&mut bytes, format_args!("Expires: {}\r\n", httpdate::HttpDate::from(expires)));
+    bytes.extend_from_slice(body);
+    Reply { status: if unchanged { 304 } else { 200 }, bytes, body_length: body.len() }
+}
+
+/// Whether one of the entity tags in `if_none_match` is `etag`, compared weakly.
+///
+/// RFC 9110 §13.1.2 and §8.8.3.2. What does not parse matches nothing.
+fn matches(if_none_match: &[&str], etag: &str) -> bool {
+    if_none_match.iter().any(|value| {
+        let mut rest = value.trim_matches([' ', '\t']);
+        if rest == "*" {
+            return true;
+        }
+        loop {
+            rest = rest.trim_start_matches([' ', '\t', ',']);
+            let opaque = rest.strip_prefix("W/").unwrap_or(rest);
+            let Some((inside, after)) = opaque.strip_prefix('"').and_then(|o| o.split_once('"'))
+            else {
+                return false;
+            };
+            if etag.strip_prefix('"').and_then(|e| e.strip_suffix('"')) == Some(inside) {
+                return true;
+            }
+            rest = after;
+        }
+    })
+}
+
+/// A short text for a probe, or for a failure.
+pub(crate) fn text(asked: &Asked<'_>, now: SystemTime, status: u16, text: &str) -> Reply {
+    with_text(asked, now, status, text, None)
+}
+
+/// 502: the document is not held and upstream fails. `retry_after` is rounded up to seconds.
+pub(crate) fn unavailable(
+    asked: &Asked<'_>,
+    now: SystemTime,
+    why: Why,
+    retry_after: Duration,
+) -> Reply {
+    let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+    let header = format!("Retry-After: {seconds}");
+    with_text(asked, now, 502, &format!("unavailable: {}\n", why.word()), Some(&header))
+}
+
+/// 405 with the methods that would do: RFC 9110 §15.5.6.
+pub(crate) fn method_not_allowed(asked: &Asked<'_>, now: SystemTime, allow: &str) -> Reply {
+    with_text(asked, now, 405, "method not allowed\n", Some(&format!("Allow: {allow}")))
+}
+
+fn with_text(
+    asked: &Asked<'_>,
+    now: SystemTime,
+    status: u16,
+    text: &str,
+    header: Option<&str>,
+) -> Reply {
+    let body = if asked.method == "HEAD" { &[] } else { text.as_bytes() };
+    let mut bytes = Vec::with_capacity(512);
+    head(&mut bytes, status, now, asked);
+    line(&mut bytes, format_args!("Content-Type: text/plain; charset=utf-8"));
+    line(&mut bytes, format_args!("Content-Length: {}", text.len()));
+    line(&mut bytes, format_args!("Cache-Control: no-store"));
+    line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
+    line(&mut bytes, format_args!("X-Content-Type-Options: nosniff"));
+    if let Some(header) = header {
+        line(&mut bytes, format_args!("{header}"));
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    Reply { status, bytes, body_length: body.len() }
+}
+
+/// The answer to a CORS preflight: Fetch standard, "CORS-preflight request"; for one day.
+pub(crate) fn preflight(asked: &Asked<'_>, now: SystemTime) -> Reply {
+    let mut bytes = Vec::with_capacity(512);
+    head(&mut bytes, 204, now, asked);
+    line(&mut bytes, format_args!("Allow: {DOCUMENT_METHODS}"));
+    line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
+    line(&mut bytes, format_args!("Access-Control-Allow-Methods: {DOCUMENT_METHODS}"));
+    line(&mut bytes, format_args!("Access-Control-Allow-Headers: *"));
+    line(&mut bytes, format_args!("Access-Control-Max-Age: 86400"));
+    line(&mut bytes, format_args!("Cache-Control: no-store\r\n"));
+    Reply { status: 204, bytes, body_length: 0 }
+}
+
+/// Status line, `Date` (RFC 9110 §6.6.1) and, where it must be said, `Connection`.
+fn head(bytes: &mut Vec<u8>, status: u16, now: SystemTime, asked: &Asked<'_>) {
+    line(bytes, format_args!("HTTP/1.1 {status} {}", reason(status)));
+    line(bytes, format_args!("Date: {}", httpdate::HttpDate::from(now)));
+    if let Some(connection) = asked.connection {
+        line(bytes, format_args!("Connection: {connection}"));
+    }
+}
+
+fn line(bytes: &mut Vec<u8>, line: std::fmt::Arguments<'_>) {
+    // Writing to a vector cannot fail.
+    let _ = write!(bytes, "{line}\r\n");
+}
+
+const fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        304 => "Not Modified",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        413 => "Content Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked<'a>(method: &'a str, if_none_match: &[&'a str]) -> Asked<'a> {
+        Asked {
+            method,
+            target: "/",
+            if_none_match: if_none_match.to_vec(),
+            has_body: false,
+            connection: None,
+        }
+    }
+
+    fn answer(asked: &Asked<'_>, age: Duration) -> String {
+        let held = Document::new(Kind::Jwks, b"{}".to_vec());
+        let client_cache_ttl = Duration::from_secs(3600);
+        let fresh = Freshness { age, client_cache_ttl, now: SystemTime::UNIX_EPOCH };
+        String::from_utf8(document(&held, asked, &fresh).bytes).unwrap()
+    }
+
+    #[test]
+    fn an_answer_holds_these_bytes_and_no_others() {
+        assert_eq!(
+            answer(&asked("GET", &[]), Duration::from_millis(600_999)),
+            "HTTP/1.1 200 OK\r\n\
+             Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
+             Content-Type: application/jwk-set+json\r\n\
+             Content-Length: 2\r\n\
+             ETag: \"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"\r\n\
+             Access-Control-Allow-Origin: *\r\n\
+             X-Content-Type-Options: nosniff\r\n\
+             Cache-Control: public, max-age=3000\r\n\
+             Expires: Thu, 01 Jan 1970 00:50:00 GMT\r\n\
+             \r\n{}"
+        );
+    }
+
+    #[test]
+    fn a_copy_older_than_clients_may_keep_it_is_not_to_be_kept_at_all() {
+        let old = answer(&asked("GET", &[]), Duration::from_secs(7200));
+        assert!(old.contains("max-age=0\r\n"), "{old}");
+    }
+
+    #[test]
+    fn if_none_match_is_a_list_compared_weakly() {
+        let etag = "\"abc\"";
+        for (values, expected) in [
+            (vec!["\"abc\""], true),
+            (vec!["W/\"abc\""], true),
+            (vec!["*"], true),
+            (vec![" \"x\" , W/\"y\",\"abc\""], true),
+            (vec!["\"x\"", "\"abc\""], true),
+            (vec!["\"a,b\", \"abc\""], true),
+            (vec![], false),
+            (vec![""], false),
+            (vec!["abc"], false),
+            (vec!["\"abc"], false),
+            (vec!["\"ABC\""], false),
+            (vec!["w/\"abc\""], false),
+            (vec!["\"x\", *"], false),
+            (vec!["x, \"abc\""], false),
+            (vec!["\""], false),
+            (vec![",,,"], false),
+        ] {
+            assert_eq!(matches(&values, etag), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn head_is_answered_as_get_without_the_body() {
+        let get = answer(&asked("GET", &[]), Duration::ZERO);
+        assert_eq!(
+            Some(answer(&asked("HEAD", &[]), Duration::ZERO).as_str()),
+            get.strip_suffix("{}")
+        );
+    }
+
+    #[test]
+    fn retry_after_is_never_zero() {
+        let reply =
+            unavailable(&asked("GET", &[]), SystemTime::UNIX_EPOCH, Why::Timeout, Duration::ZERO);
+        assert!(String::from_utf8(reply.bytes).unwrap().contains("\r\nRetry-After: 1\r\n"));
+    }
+}

@@ -1,0 +1,208 @@
+//! Pure: from a method and a request target to what is asked for.
+//!
+//! Paths match byte for byte, without decoding and without redirects: what an ingress or a cache
+//! in front compares must be what is compared here.
+
+use crate::documents::{DISCOVERY_PATH, JWKS_PATH, Kind};
+
+/// The paths that depend on the issuer, known once a discovery document is held.
+#[derive(Default)]
+pub(crate) struct Paths {
+    /// The issuer's path without a slash at its end; `None` while no discovery document is held.
+    pub(crate) issuer: Option<String>,
+    /// The path of the published `jwks_uri`, when that is at the issuer's origin.
+    pub(crate) jwks: Option<String>,
+}
+
+/// A probe, on the public and on the admin listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    Livez,
+    Readyz,
+    Healthz,
+}
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    Document(Kind),
+    /// May be a document of an issuer whose path is not known yet.
+    UnknownIssuer,
+    Probe(Probe),
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Get(Resource),
+    Preflight,
+    MethodNotAllowed {
+        /// The value of `Allow`.
+        allow: &'static str,
+    },
+    NotFound,
+}
+
+/// What a document and a probe can be asked by: RFC 9110 §15.5.6, §10.2.1.
+pub(crate) const DOCUMENT_METHODS: &str = "GET, HEAD, OPTIONS";
+const PROBE_METHODS: &str = "GET, HEAD";
+
+/// The route of a request on the public listener.
+pub(crate) fn public(method: &str, target: &str, paths: &Paths) -> Route {
+    let path = path_of(target);
+    by_method(method, document(path, paths).or_else(|| probe(path).map(Resource::Probe)))
+}
+
+/// The route of a request on the admin listener.
+pub(crate) fn admin(method: &str, target: &str) -> Route {
+    by_method(method, probe(path_of(target)).map(Resource::Probe))
+}
+
+fn by_method(method: &str, resource: Option<Resource>) -> Route {
+    match (method, resource) {
+        (_, None) => Route::NotFound,
+        ("GET" | "HEAD", Some(resource)) => Route::Get(resource),
+        (_, Some(Resource::Probe(_))) => Route::MethodNotAllowed { allow: PROBE_METHODS },
+        ("OPTIONS", Some(_)) => Route::Preflight,
+        (_, Some(_)) => Route::MethodNotAllowed { allow: DOCUMENT_METHODS },
+    }
+}
+
+/// The path of a request target: RFC 9112 §3.2.1 (origin form) and §3.2.2 (absolute form).
+pub(crate) fn path_of(target: &str) -> &str {
+    let path = target.split('?').next().unwrap_or_default();
+    if path.starts_with('/') {
+        return path;
+    }
+    match path.split_once("://") {
+        Some(("http" | "https", rest)) => {
+            rest.find('/').map_or("/", |at| rest.get(at..).unwrap_or("/"))
+        }
+        _ => path,
+    }
+}
+
+fn document(path: &str, paths: &Paths) -> Option<Resource> {
+    match path {
+        DISCOVERY_PATH => return Some(Resource::Document(Kind::Discovery)),
+        JWKS_PATH => return Some(Resource::Document(Kind::Jwks)),
+        // The fixed paths win over the path of a published `jwks_uri`.
+        _ if probe(path).is_some() => return None,
+        _ => {}
+    }
+    let Some(issuer) = &paths.issuer else {
+        let maybe = path.ends_with(DISCOVERY_PATH) || path.ends_with(JWKS_PATH);
+        return maybe.then_some(Resource::UnknownIssuer);
+    };
+    match path.strip_prefix(issuer.as_str()) {
+        Some(DISCOVERY_PATH) => Some(Resource::Document(Kind::Discovery)),
+        Some(JWKS_PATH) => Some(Resource::Document(Kind::Jwks)),
+        _ if paths.jwks.as_deref() == Some(path) => Some(Resource::Document(Kind::Jwks)),
+        _ => None,
+    }
+}
+
+fn probe(path: &str) -> Option<Probe> {
+    match path {
+        "/livez" => Some(Probe::Livez),
+        "/readyz" => Some(Probe::Readyz),
+        "/healthz" => Some(Probe::Healthz),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DISCOVERY: Route = Route::Get(Resource::Document(Kind::Discovery));
+    const JWKS: Route = Route::Get(Resource::Document(Kind::Jwks));
+
+    fn paths(issuer: &str, jwks: Option<&str>) -> Paths {
+        Paths { issuer: Some(issuer.to_owned()), jwks: jwks.map(ToOwned::to_owned) }
+    }
+
+    #[test]
+    fn only_exact_paths_lead_to_a_document() {
+        let plain = paths("", Some("/openid/v1/jwks"));
+        for (target, expected) in [
+            ("/.well-known/openid-configuration", DISCOVERY),
+            ("/.well-known/openid-configuration?a=/b", DISCOVERY),
+            ("http://a.example/.well-known/openid-configuration", DISCOVERY),
+            ("https://a.example:1/openid/v1/jwks?x", JWKS),
+            ("/openid/v1/jwks", JWKS),
+            ("/openid/v1/jwks/", Route::NotFound),
+            ("//openid/v1/jwks", Route::NotFound),
+            ("/OPENID/v1/jwks", Route::NotFound),
+            ("/openid/v1/%6awks", Route::NotFound),
+            ("/openid/v1/../v1/jwks", Route::NotFound),
+            ("/a/openid/v1/jwks", Route::NotFound),
+            ("openid/v1/jwks", Route::NotFound),
+            ("ftp://a/openid/v1/jwks", Route::NotFound),
+            ("http://a.example", Route::NotFound),
+            ("*", Route::NotFound),
+            ("", Route::NotFound),
+            ("/", Route::NotFound),
+        ] {
+            assert_eq!(public("GET", target, &plain), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_with_a_path_has_its_documents_below_it() {
+        let below = paths("/c/1", Some("/keys"));
+        for (target, expected) in [
+            ("/c/1/.well-known/openid-configuration", DISCOVERY),
+            ("/c/1/openid/v1/jwks", JWKS),
+            ("/.well-known/openid-configuration", DISCOVERY),
+            ("/openid/v1/jwks", JWKS),
+            ("/keys", JWKS),
+            ("/c/2/openid/v1/jwks", Route::NotFound),
+            ("/c/1/", Route::NotFound),
+        ] {
+            assert_eq!(public("GET", target, &below), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_published_jwks_uri_cannot_take_a_probes_or_the_discovery_documents_path() {
+        for taken in ["/livez", "/.well-known/openid-configuration"] {
+            let route = public("GET", taken, &paths("", Some(taken)));
+            assert_ne!(route, JWKS, "{taken}");
+        }
+    }
+
+    #[test]
+    fn while_the_issuer_is_unknown_any_path_may_be_its() {
+        let unknown = Paths::default();
+        let maybe = Route::Get(Resource::UnknownIssuer);
+        assert_eq!(public("GET", "/c/.well-known/openid-configuration", &unknown), maybe);
+        assert_eq!(public("HEAD", "/c/openid/v1/jwks", &unknown), maybe);
+        assert_eq!(public("GET", "/openid/v1/jwks", &unknown), JWKS);
+        assert_eq!(public("GET", "/c", &unknown), Route::NotFound);
+    }
+
+    #[test]
+    fn each_method_gets_what_it_is_due() {
+        let plain = paths("", None);
+        let probe = Route::Get(Resource::Probe(Probe::Livez));
+        for (method, target, expected) in [
+            ("HEAD", "/openid/v1/jwks", JWKS),
+            ("OPTIONS", "/openid/v1/jwks", Route::Preflight),
+            ("POST", "/openid/v1/jwks", Route::MethodNotAllowed { allow: DOCUMENT_METHODS }),
+            ("get", "/openid/v1/jwks", Route::MethodNotAllowed { allow: DOCUMENT_METHODS }),
+            ("HEAD", "/livez", probe),
+            ("OPTIONS", "/livez", Route::MethodNotAllowed { allow: PROBE_METHODS }),
+            ("DELETE", "/livez", Route::MethodNotAllowed { allow: PROBE_METHODS }),
+            ("POST", "/nothing", Route::NotFound),
+        ] {
+            assert_eq!(public(method, target, &plain), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn the_admin_listener_has_the_probes_and_no_document() {
+        assert_eq!(admin("GET", "/readyz?x"), Route::Get(Resource::Probe(Probe::Readyz)));
+        assert_eq!(admin("GET", "/openid/v1/jwks"), Route::NotFound);
+    }
+}

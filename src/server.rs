@@ -1,0 +1,374 @@
+//! The public listener and the fixed pool of workers that answer its requests.
+//!
+//! `tiny_http` accepts, reads and parses; a worker takes one whole request at a time, makes the
+//! answer from what the cache holds and sends it by one write. A panic costs the request in which
+//! it happened and nothing else. A listener whose accept loop ended is seen by
+//! [`Listener::is_alive`], since `tiny_http` does not say so.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{Level, error, log};
+use socket2::{Domain, Socket, TcpKeepalive, Type};
+use tiny_http::{HTTPVersion, Request, Server};
+
+use crate::cache::{Cache, Copy, Shown, Unavailable};
+use crate::config::Listen;
+use crate::documents::Kind;
+use crate::reply::{self, Asked, Freshness, Reply, Why};
+use crate::routes::{self, Probe, Resource, Route};
+
+/// Connections that the kernel holds for us until they are accepted; it takes net.core.somaxconn
+/// where that is less.
+const BACKLOG: i32 = 1024;
+/// How long a worker's write may wait for a client that does not read. An answer fits in the send
+/// buffer of a client that took the ones before it, so that only who takes none meets this.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long sent bytes may stay unconfirmed before the kernel gives the client up: RFC 5482.
+const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which the kernel asks whether a client is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(45);
+/// Longest path in an access line, in characters.
+const LOGGED_PATH: usize = 200;
+
+/// What the workers of both listeners share.
+pub(crate) struct Site {
+    cache: Arc<Cache>,
+    client_cache_ttl: Duration,
+    stopping: AtomicBool,
+}
+
+/// An answer and what the access line says of it.
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    pub(crate) level: Level,
+    /// `cache_hit` and age of the copy that was served.
+    copy: Option<(bool, Duration)>,
+}
+
+impl Answer {
+    /// An answer that no copy of a document went into.
+    pub(crate) const fn without_copy(reply: Reply, level: Level) -> Self {
+        Self { reply, level, copy: None }
+    }
+}
+
+impl Site {
+    pub(crate) const fn new(cache: Arc<Cache>, client_cache_ttl: Duration) -> Self {
+        Self { cache, client_cache_ttl, stopping: AtomicBool::new(false) }
+    }
+
+    /// From now on `/readyz` says 503 and every answer asks its client to close.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The answer of the public listener.
+    pub(crate) fn answer(&self, asked: &Asked<'_>) -> Answer {
+        let now = SystemTime::now();
+        let shown = self.cache.shown();
+        let route = routes::public(asked.method, asked.target, &shown.paths);
+        match route {
+            _ if asked.has_body => self.refuse(route, asked),
+            Route::Get(Resource::Document(kind)) => self.document(kind, &shown, asked),
+            Route::Get(Resource::UnknownIssuer) => self.of_unknown_issuer(&shown, asked),
+            Route::Get(Resource::Probe(probe)) => {
+                Answer::without_copy(self.probe(probe, asked), Level::Debug)
+            }
+            Route::Preflight => Answer::without_copy(reply::preflight(asked, now), Level::Info),
+            Route::MethodNotAllowed { .. } | Route::NotFound => self.refuse(route, asked),
+        }
+    }
+
+    /// The answer to what leads to nothing, on either listener.
+    pub(crate) fn refuse(&self, route: Route, asked: &Asked<'_>) -> Answer {
+        let now = SystemTime::now();
+        let reply = match route {
+            _ if asked.has_body => reply::text(asked, now, 413, "request body not accepted\n"),
+            Route::MethodNotAllowed { allow } => reply::method_not_allowed(asked, now, allow),
+            Route::Get(_) | Route::Preflight | Route::NotFound => {
+                reply::text(asked, now, 404, "not found\n")
+            }
+        };
+        Answer::without_copy(reply, Level::Info)
+    }
+
+    fn document(&self, kind: Kind, shown: &Shown, asked: &Asked<'_>) -> Answer {
+        match self.cache.obtain(kind, shown) {
+            Ok(copy) => self.copy(&copy, asked),
+            Err(unavailable) => self.unavailable(unavailable, asked),
+        }
+    }
+
+    fn copy(&self, copy: &Copy, asked: &Asked<'_>) -> Answer {
+        let fresh = Freshness {
+            age: copy.age,
+            client_cache_ttl: self.client_cache_ttl,
+            now: SystemTime::now(),
+        };
+        let reply = reply::document(&copy.document, asked, &fresh);
+        Answer { reply, level: Level::Info, copy: Some((copy.cache_hit, copy.age)) }
+    }
+
+    fn unavailable(&self, unavailable: Unavailable, asked: &Asked<'_>) -> Answer {
+        let Unavailable { why, retry_after } = unavailable;
+        let reply = reply::unavailable(asked, SystemTime::now(), why, retry_after);
+        Answer::without_copy(reply, Level::Info)
+    }
+
+    /// The path may be one of an issuer that the round under way is about to name.
+    fn of_unknown_issuer(&self, shown: &Shown, asked: &Asked<'_>) -> Answer {
+        if let Err(unavailable) = self.cache.obtain(Kind::Discovery, shown) {
+            return self.unavailable(unavailable, asked);
+        }
+        let shown = self.cache.shown();
+        let route = routes::public(asked.method, asked.target, &shown.paths);
+        match route {
+            Route::Get(Resource::Document(kind)) => self.document(kind, &shown, asked),
+            Route::Get(_) | Route::Preflight | Route::MethodNotAllowed { .. } | Route::NotFound => {
+                self.refuse(route, asked)
+            }
+        }
+    }
+
+    /// The answer to a probe, on either listener. It never waits for upstream.
+    pub(crate) fn probe(&self, probe: Probe, asked: &Asked<'_>) -> Reply {
+        let (state, says) = match probe {
+            Probe::Livez => (Ok(()), ""),
+            Probe::Readyz if self.is_stopping() => (Err(Why::Stopping), "not ready"),
+            Probe::Readyz => (self.cache.ready(), "not ready"),
+            Probe::Healthz => (self.cache.healthy(), "unhealthy"),
+        };
+        let now = SystemTime::now();
+        match state {
+            Ok(()) => reply::text(asked, now, 200, "ok\n"),
+            Err(why) => reply::text(asked, now, 503, &format!("{says}: {}\n", why.word())),
+        }
+    }
+}
+
+/// A listening socket in `tiny_http`'s hands.
+pub(crate) struct Listener {
+    server: Arc<Server>,
+    address: SocketAddr,
+    /// The socket's place in /proc, and what stood there at the start.
+    place: PathBuf,
+    socket: Option<PathBuf>,
+    load: Arc<Load>,
+}
+
+/// How much there is to do, for a stop that loses no request.
+#[derive(Default)]
+struct Load {
+    taken: AtomicUsize,
+    done: AtomicUsize,
+}
+
+/// A listener that could not be opened.
+#[derive(Debug)]
+pub(crate) struct ListenError {
+    setting: &'static str,
+    address: SocketAddr,
+    cause: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, address, cause } = self;
+        write!(out, "cannot listen on {address}: {cause}; {setting} takes another port")
+    }
+}
+
+impl Listener {
+    /// Listens; `setting` names the port's setting in an error.
+    pub(crate) fn open(listen: Listen, setting: &'static str) -> Result<Self, ListenError> {
+        let open = |address: IpAddr| {
+            let address = SocketAddr::new(address, listen.port);
+            listen_on(address).map_err(|cause| ListenError { setting, address, cause })
+        };
+        let listener = match listen.address {
+            Some(address) => open(address)?,
+            None => match open(Ipv6Addr::UNSPECIFIED.into()) {
+                // EAFNOSUPPORT and EADDRNOTAVAIL: this kernel has no IPv6, or has it switched off.
+                Err(error)
+                    if matches!(
+                        error.cause.kind(),
+                        io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable
+                    ) || error.cause.raw_os_error() == Some(97) =>
+                {
+                    open(Ipv4Addr::UNSPECIFIED.into())?
+                }
+                outcome => outcome?,
+            },
+        };
+        let failed = |cause| {
+            let address = listen.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+            ListenError { setting, address: SocketAddr::new(address, listen.port), cause }
+        };
+        let address = listener.local_addr().map_err(failed)?;
+        let place = PathBuf::from(format!("/proc/self/fd/{}", listener.as_raw_fd()));
+        let socket = std::fs::read_link(&place).ok();
+        let server = Server::from_listener(listener, None)
+            .map_err(|cause| failed(io::Error::other(cause)))?;
+        Ok(Self { server: Arc::new(server), address, place, socket, load: Arc::default() })
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts `workers` threads that answer by `answer` until the process ends.
+    pub(crate) fn serve(
+        &self,
+        name: &str,
+        workers: usize,
+        answer: impl Fn(&Asked<'_>) -> Answer + Clone + Send + 'static,
+        site: &Arc<Site>,
+    ) -> io::Result<()> {
+        for number in 1..=workers {
+            let (server, load) = (Arc::clone(&self.server), Arc::clone(&self.load));
+            let (answer, site) = (answer.clone(), Arc::clone(site));
+            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
+                // An error says that the accept loop ended; is_alive() tells main.
+                while let Ok(request) = server.recv() {
+                    load.taken.fetch_add(1, Ordering::Relaxed);
+                    survive(|| exchange(request, &answer, &site));
+                    load.done.fetch_add(1, Ordering::Relaxed);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether the accept loop still runs. It owns the socket, so its end closes that, be it by
+    /// an error or by a panic, and another or no file stands in the socket's place.
+    pub(crate) fn is_alive(&self) -> bool {
+        std::fs::read_link(&self.place).ok() == self.socket
+    }
+
+    /// Requests answered so far, or `None` while one is under way.
+    pub(crate) fn idle_after(&self) -> Option<usize> {
+        let done = self.load.done.load(Ordering::Relaxed);
+        (self.load.taken.load(Ordering::Relaxed) == done).then_some(done)
+    }
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // Whatever net.ipv6.bindv6only says: `::` means IPv4 as well.
+        socket.set_only_v6(false)?;
+    }
+    // Accepted sockets inherit these. A receive timeout is not among them: it would apply to
+    // accept() as well and end tiny_http's accept loop.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Runs `exchange`; a panic in it is logged and ends there.
+fn survive(exchange: impl FnOnce()) {
+    if panic::catch_unwind(AssertUnwindSafe(exchange)).is_err() {
+        error!("a request panicked, which is a mistake in this program; the worker goes on");
+    }
+}
+
+fn exchange(request: Request, answer: &impl Fn(&Asked<'_>) -> Answer, site: &Site) {
+    let begin = Instant::now();
+    let asked = asked(&request, site.is_stopping());
+    let Answer { reply, level, copy } = answer(&asked);
+    if log::log_enabled!(level) {
+        let path: String = routes::path_of(asked.target).chars().take(LOGGED_PATH).collect();
+        let duration = format_args!("{:.3}ms", begin.elapsed().as_secs_f64() * 1000.0).to_string();
+        let (status, method, bytes) = (reply.status, asked.method, reply.body_length);
+        if let Some((cache_hit, age)) = copy {
+            let stale = site.cache.is_stale(age);
+            log!(level, path:%, status, cache_hit, duration:%, method:%, bytes, age:? = age, stale;
+                "request");
+        } else {
+            log!(level, path:%, status, cache_hit = false, duration:%, method:%, bytes; "request");
+        }
+    }
+    let mut writer = request.into_writer();
+    // Who went away before the answer has no use for it: not an error of ours.
+    let _ = writer.write_all(&reply.bytes).and_then(|()| writer.flush());
+}
+
+/// What matters of `tiny_http`'s request.
+fn asked(request: &Request, stopping: bool) -> Asked<'_> {
+    let values = |name: &'static str| {
+        request
+            .headers()
+            .iter()
+            .filter(move |header| header.field.equiv(name))
+            .map(|header| header.value.as_str())
+    };
+    let has_body = values("Transfer-Encoding").next().is_some()
+        || values("Content-Length").any(|length| length.trim() != "0");
+    let says = |word: &str| {
+        values("Connection")
+            .flat_map(|value| value.split(','))
+            .any(|option| option.trim().eq_ignore_ascii_case(word))
+    };
+    let old = *request.http_version() < HTTPVersion(1, 1);
+    let connection = if stopping || has_body || says("close") || says("upgrade") {
+        Some("close")
+    } else if old {
+        // RFC 9112 §9.3 and §C.2.2: an HTTP/1.0 client must be told that it may go on.
+        Some(if says("keep-alive") { "keep-alive" } else { "close" })
+    } else {
+        None
+    };
+    Asked {
+        method: request.method().as_str(),
+        target: request.url(),
+        if_none_match: values("If-None-Match").collect(),
+        has_body,
+        connection,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_survives_a_request_that_panics() {
+        survive(|| panic!("planted"));
+        let mut reached = false;
+        survive(|| reached = true);
+        assert!(reached);
+    }
+
+    #[test]
+    fn a_listener_whose_accept_loop_ended_is_not_alive() {
+        let listen = Listen { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
+        let listener = Listener::open(listen, "LISTEN_PORT").unwrap();
+        assert!(listener.is_alive());
+        let Listener { server, place, socket, .. } = listener;
+        // tiny_http's way to end its accept loop from outside.
+        drop(server);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while std::fs::read_link(&place).ok() == socket {
+            assert!(Instant::now() < deadline, "the socket is still there");
+            thread::yield_now();
+        }
+    }
+}
