@@ -10,12 +10,14 @@ use crate::server::{Answer, Site};
 /// Threads that answer here: an answer never waits for upstream, so one would do; with two, a
 /// client that does not take its answer does not keep the kubelet from its own.
 pub(crate) const WORKERS: usize = 2;
+/// Connections at most: kubelet, a scraper and an operator need few, and each is a thread.
+pub(crate) const MAX_CONNECTIONS: usize = 24;
 
 /// The answer of the admin listener.
 pub(crate) fn answer(site: &Site, asked: &Asked<'_>) -> Answer {
     let route = routes::admin(asked.method, asked.target);
     match route {
-        Route::Get(Resource::Probe(probe)) if !asked.has_body => {
+        Route::Get(Resource::Probe(probe)) => {
             Answer::without_copy(site.probe(probe, asked), Level::Debug)
         }
         Route::Get(_) | Route::Preflight | Route::MethodNotAllowed { .. } | Route::NotFound => {

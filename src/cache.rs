@@ -367,9 +367,13 @@ impl Refresher {
     fn tell_failure(&self, kind: Kind, failure: &Failure, retry_in: Duration) {
         let why = failure.why();
         self.cache.fail(kind, why);
+        let serving = match self.cache.usable(kind, &self.cache.shown(), true) {
+            Some(copy) => format!("a copy of {:.1}s", copy.age.as_secs_f64()),
+            None => "nothing".to_owned(),
+        };
         warn!(
             document = kind.name(), why = why.word(), error:% = failure, hint = failure.hint(),
-            retry_in:? = retry_in; "fetch failed"
+            serving:%, retry_in:? = retry_in; "fetch failed"
         );
     }
 

@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use http::Uri;
@@ -142,6 +143,12 @@ const DISCOVERY_DEFAULTS: Setting = setting(
 );
 const WORKERS: Setting =
     setting("WORKERS", "4", "a whole number from 2 to 64", "threads that answer requests");
+const MAX_CONNECTIONS: Setting = setting(
+    "MAX_CONNECTIONS",
+    "512",
+    "a whole number from 16 to 65536",
+    "public connections at a time, each a thread; lowered to (descriptors - 64) / 2",
+);
 const SHUTDOWN_DELAY_SECONDS: Setting = setting(
     "SHUTDOWN_DELAY_SECONDS",
     "5",
@@ -156,6 +163,12 @@ const SHUTDOWN_TIMEOUT_SECONDS: Setting = setting(
 );
 const LOG_FORMAT: Setting =
     setting("LOG_FORMAT", "text", "text or json", "json for one JSON object a line");
+const LOG_LINES_PER_SECOND: Setting = setting(
+    "LOG_LINES_PER_SECOND",
+    "100",
+    "a whole number from 1 to 1000000",
+    "lines of one kind that clients can cause in a second; how many were left out is logged",
+);
 const RUST_LOG: Setting = setting(
     "RUST_LOG",
     "info",
@@ -164,7 +177,7 @@ const RUST_LOG: Setting = setting(
 );
 
 /// All settings in the order of `--help` and the README.
-pub(crate) const SETTINGS: [Setting; 20] = [
+pub(crate) const SETTINGS: [Setting; 22] = [
     LISTEN_ADDR,
     LISTEN_PORT,
     ADMIN_ADDR,
@@ -181,9 +194,11 @@ pub(crate) const SETTINGS: [Setting; 20] = [
     JWKS_URI,
     DISCOVERY_DEFAULTS,
     WORKERS,
+    MAX_CONNECTIONS,
     SHUTDOWN_DELAY_SECONDS,
     SHUTDOWN_TIMEOUT_SECONDS,
     LOG_FORMAT,
+    LOG_LINES_PER_SECOND,
     RUST_LOG,
 ];
 
@@ -222,8 +237,10 @@ pub(crate) struct Publication {
     pub(crate) pretty: bool,
 }
 
+#[derive(Debug)]
 pub(crate) struct LogConfig {
     pub(crate) json: bool,
+    pub(crate) lines_per_second: u64,
     /// Directives of `env_logger`, known to be good.
     pub(crate) filter: String,
 }
@@ -236,14 +253,21 @@ pub(crate) struct Config {
     pub(crate) publication: Publication,
     /// 2 to 64: one may always be kept from waiting for upstream.
     pub(crate) workers: usize,
+    /// 16 to 65536, on the public listener.
+    pub(crate) max_connections: usize,
     pub(crate) shutdown_delay: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log: LogConfig,
 }
 
-/// What is wrong with the environment: a sentence for each setting that cannot be used.
+/// What is wrong with the environment.
 #[derive(Debug)]
-pub(crate) struct Mistakes(pub(crate) Vec<String>);
+pub(crate) struct Mistakes {
+    /// One for each setting that cannot be used.
+    pub(crate) sentences: Vec<String>,
+    /// How to log them: as was asked for, where that is not among the mistakes.
+    pub(crate) log: LogConfig,
+}
 
 impl Config {
     /// Parses the process's environment.
@@ -270,16 +294,23 @@ impl Config {
                 .unwrap_or_default(),
             pretty: source.parsed(&PRETTY_PRINT_JSON, boolean).unwrap_or_default(),
         };
-        let workers = source.parsed(&WORKERS, workers).unwrap_or_default();
+        let workers = source.parsed(&WORKERS, |text| whole(text, 2, 64)).unwrap_or_default();
+        let max_connections =
+            source.parsed(&MAX_CONNECTIONS, |text| whole(text, 16, 65_536)).unwrap_or_default();
         let shutdown_range = || Range { least: 0.0, most: 300.0 };
         let shutdown_delay = source.seconds(&SHUTDOWN_DELAY_SECONDS, &shutdown_range());
         let shutdown_timeout = source.seconds(&SHUTDOWN_TIMEOUT_SECONDS, &shutdown_range());
         let log = LogConfig {
             json: source.parsed(&LOG_FORMAT, log_format).unwrap_or_default(),
-            filter: source.parsed(&RUST_LOG, log_filter).unwrap_or_default(),
+            lines_per_second: source
+                .parsed(&LOG_LINES_PER_SECOND, |text| whole(text, 1, 1_000_000))
+                .unwrap_or_default(),
+            filter: source
+                .parsed(&RUST_LOG, log_filter)
+                .unwrap_or_else(|| RUST_LOG.default.to_owned()),
         };
         if !source.mistakes.is_empty() {
-            return Err(Mistakes(source.mistakes));
+            return Err(Mistakes { sentences: source.mistakes, log });
         }
         Ok(Self {
             public,
@@ -288,6 +319,7 @@ impl Config {
             lifetimes,
             publication,
             workers,
+            max_connections,
             shutdown_delay,
             shutdown_timeout,
             log,
@@ -464,8 +496,8 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-fn workers(text: &str) -> Option<usize> {
-    text.parse().ok().filter(|workers| (2..=64).contains(workers))
+fn whole<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
+    text.parse().ok().filter(|number| (least..=most).contains(number))
 }
 
 fn log_format(text: &str) -> Option<bool> {
@@ -522,7 +554,7 @@ mod tests {
     fn parse(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
         let files = [("SA_TOKEN_PATH", "Cargo.toml"), ("SA_CA_CERT_PATH", "Cargo.toml")];
         let all = files.iter().chain(variables).map(|(name, value)| (name.into(), value.into()));
-        Config::parse(all).map_err(|Mistakes(mistakes)| mistakes)
+        Config::parse(all).map_err(|mistakes| mistakes.sentences)
     }
 
     #[test]
@@ -578,6 +610,9 @@ mod tests {
             ("DISCOVERY_DEFAULTS", r#"{"a":1,"a":2}"#),
             ("WORKERS", "1"),
             ("WORKERS", "65"),
+            ("MAX_CONNECTIONS", "15"),
+            ("MAX_CONNECTIONS", "many"),
+            ("LOG_LINES_PER_SECOND", "0"),
             ("SHUTDOWN_DELAY_SECONDS", "301"),
             ("SHUTDOWN_TIMEOUT_SECONDS", "-0"),
             ("LOG_FORMAT", "JSON"),

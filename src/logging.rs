@@ -5,11 +5,13 @@
 //! through from `warn` up: at `trace` they would show requests, and with them the token.
 
 use std::io::{self, Write as _};
+use std::panic;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use env_logger::{Builder, Target};
 use log::kv::{Error, Key, Value, VisitSource};
-use log::{LevelFilter, Record};
+use log::{Level, Record, error, warn};
 use serde_json::{Map, json};
 
 use crate::config::LogConfig;
@@ -17,25 +19,110 @@ use crate::config::LogConfig;
 /// The crates whose lines are let through from `warn` up, whatever `RUST_LOG` says.
 const LIBRARIES: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tiny_http"];
 
+/// The kinds of lines that a client can cause, each bounded for itself: a flood of one kind must
+/// not hide the lines of another, nor fill a disk.
+#[derive(Clone, Copy)]
+pub(crate) enum Line {
+    /// A request that was answered with what was asked for.
+    Request,
+    /// A request that was not.
+    Failure,
+    /// A head that the door did not let in.
+    Refused,
+    Evicted,
+    /// A connection ended in the middle of an answer.
+    Cut,
+    /// No descriptor or no memory for a connection.
+    Shortage,
+}
+
+/// What was logged of one kind in the second under way, and what was left out.
+struct Sample {
+    kind: &'static str,
+    second: AtomicU64,
+    count: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Sample {
+    const fn new(kind: &'static str) -> Self {
+        Self {
+            kind,
+            second: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+        }
+    }
+}
+
+static REQUEST: Sample = Sample::new("request");
+static FAILURE: Sample = Sample::new("failed request");
+static REFUSED: Sample = Sample::new("refused");
+static EVICTED: Sample = Sample::new("evicted");
+static CUT: Sample = Sample::new("cut");
+static SHORTAGE: Sample = Sample::new("shortage");
+static SAMPLES: [&Sample; 6] = [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CUT, &SHORTAGE];
+/// `LOG_LINES_PER_SECOND`.
+static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Whether one line more of this kind may be logged in this second.
+pub(crate) fn admits(line: Line) -> bool {
+    let sample = match line {
+        Line::Request => &REQUEST,
+        Line::Failure => &FAILURE,
+        Line::Refused => &REFUSED,
+        Line::Evicted => &EVICTED,
+        Line::Cut => &CUT,
+        Line::Shortage => &SHORTAGE,
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Two threads at the turn of a second may let a few lines more or less through.
+    if sample.second.swap(now.as_secs(), Ordering::Relaxed) != now.as_secs() {
+        sample.count.store(0, Ordering::Relaxed);
+    }
+    let admitted = sample.count.fetch_add(1, Ordering::Relaxed) < MOST.load(Ordering::Relaxed);
+    if !admitted {
+        sample.left_out.fetch_add(1, Ordering::Relaxed);
+    }
+    admitted
+}
+
+/// Logs how many lines of each kind were left out since the last call.
+pub(crate) fn tell_left_out() {
+    for sample in SAMPLES {
+        let count = sample.left_out.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            warn!(kind = sample.kind, count; "lines left out");
+        }
+    }
+}
+
 /// Starts logging; called once, before any thread is started.
 pub(crate) fn start(config: &LogConfig) {
+    MOST.store(config.lines_per_second, Ordering::Relaxed);
     let mut builder = Builder::new();
     builder.parse_filters(&config.filter).target(Target::Stderr);
-    for library in LIBRARIES {
-        builder.filter_module(library, LevelFilter::Warn);
-    }
     let write = if config.json { json_line } else { text_line };
     builder.format(move |out, record| {
+        if record.level() > Level::Warn && LIBRARIES.iter().any(|name| is_of(record, name)) {
+            return Ok(());
+        }
         // Made whole first: one write a line, so that lines of two threads do not mix.
         out.write_all(&write(record, SystemTime::now())?)
     });
     builder.init();
+    // A panic is a line as well, and what it says may come from outside.
+    panic::set_hook(Box::new(|info| error!(panic:% = info; "panic")));
+}
+
+fn is_of(record: &Record<'_>, library: &str) -> bool {
+    record.target().split("::").next() == Some(library)
 }
 
 fn text_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(160);
     let time = humantime::format_rfc3339_millis(now);
-    write!(line, "{time} {:<5} {}", record.level(), Text(&record.args().to_string()))?;
+    write!(line, "{time} {:<5} {}", record.level(), Text(&record.args().to_string(), false))?;
     record.key_values().visit(&mut TextPairs(&mut line)).map_err(io::Error::other)?;
     line.push(b'\n');
     Ok(line)
@@ -50,20 +137,21 @@ impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
         if plain && !value.is_empty() {
             write!(self.0, " {key}={value}")?;
         } else {
-            write!(self.0, " {key}=\"{}\"", Text(&value))?;
+            write!(self.0, " {key}=\"{}\"", Text(&value, true))?;
         }
         Ok(())
     }
 }
 
-/// Text in printable ASCII, the rest escaped as in a Rust string.
-struct Text<'a>(&'a str);
+/// Text in printable ASCII, the rest escaped as in a Rust string; within quotes, quotes too.
+struct Text<'a>(&'a str, bool);
 
 impl std::fmt::Display for Text<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for character in self.0.chars() {
             match character {
                 '\'' => out.write_str("'")?,
+                '"' if !self.1 => out.write_str("\"")?,
                 other => write!(out, "{}", other.escape_default())?,
             }
         }
@@ -99,7 +187,6 @@ impl<'kvs> VisitSource<'kvs> for JsonPairs<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use log::Level;
 
     fn record<'a>(pairs: &'a [(&'a str, &'a str)], check: impl FnOnce(&Record<'_>)) {
         let mut builder = Record::builder();

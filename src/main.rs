@@ -9,9 +9,11 @@
 //! - `cache` holds both documents, and its refresher fetches them anew in the background;
 //! - `documents` is the gate: what is let out, and in what form;
 //! - `upstream` is the API server;
+//! - `door` is who is let in: it stands before `tiny_http`, by the C symbols of `os`, and lets it see
+//!   whole heads only, checked by `head`;
 //! - `logging` writes lines.
 //!
-//! The core (`routes`, `reply`, `documents`) is pure; threads, sockets and locks are around it.
+//! The core (`routes`, `reply`, `documents`, `head`) is pure; threads, sockets and locks are around it.
 //! This file starts the parts, waits for a signal or for a dead part, and stops them. Exit codes:
 //! 0 after SIGTERM or SIGINT, 2 for a bad configuration, 1 for anything else.
 
@@ -23,7 +25,10 @@ mod reply;
 mod cache;
 mod documents;
 mod upstream;
+mod door;
+mod head;
 mod logging;
+mod os;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -39,7 +44,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cache::{Cache, Refresher};
-use crate::config::{Config, LogConfig, Mistakes, SETTINGS};
+use crate::config::{Config, Mistakes, SETTINGS};
+use crate::door::NotInEffect;
 use crate::server::{ListenError, Listener, Site};
 use crate::upstream::{CaError, Upstream};
 
@@ -55,6 +61,7 @@ enum Fatal {
     Ca(CaError),
     Listen(ListenError),
     Thread(io::Error),
+    Door(NotInEffect),
     Dead(&'static str),
 }
 
@@ -62,7 +69,7 @@ impl Fatal {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Arguments(_) | Self::Configuration(_) | Self::Ca(_) => 2,
-            Self::Listen(_) | Self::Thread(_) | Self::Dead(_) => 1,
+            Self::Listen(_) | Self::Thread(_) | Self::Door(_) | Self::Dead(_) => 1,
         }
     }
 }
@@ -71,10 +78,11 @@ impl fmt::Display for Fatal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Arguments(error) => write!(out, "{error}; --help says what there is"),
-            Self::Configuration(mistakes) => out.write_str(&mistakes.0.join("; ")),
+            Self::Configuration(mistakes) => out.write_str(&mistakes.sentences.join("; ")),
             Self::Ca(error) => write!(out, "{error}"),
             Self::Listen(error) => write!(out, "{error}"),
             Self::Thread(error) => write!(out, "cannot start a thread or signal handler: {error}"),
+            Self::Door(error) => write!(out, "{error}"),
             Self::Dead(part) => write!(out, "{part} has ended, which must not happen"),
         }
     }
@@ -85,7 +93,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
             if let Fatal::Configuration(mistakes) = &fatal {
-                mistakes.0.iter().for_each(|mistake| error!("{mistake}"));
+                mistakes.sentences.iter().for_each(|mistake| error!("{mistake}"));
             } else {
                 error!("{fatal}");
             }
@@ -97,9 +105,10 @@ fn main() -> ExitCode {
 /// Until a signal asks to stop.
 fn run() -> Result<(), Fatal> {
     let config = Config::from_environment();
-    // Mistakes are logged too, as text where the log's own settings are the mistake.
-    let fallback = LogConfig { json: false, filter: "info".to_owned() };
-    logging::start(config.as_ref().map_or(&fallback, |config| &config.log));
+    logging::start(match &config {
+        Ok(config) => &config.log,
+        Err(mistakes) => &mistakes.log,
+    });
     if answered_by_arguments().map_err(Fatal::Arguments)? {
         return Ok(());
     }
@@ -180,8 +189,12 @@ impl Parts {
     fn start(config: Config) -> Result<Self, Fatal> {
         let Config { lifetimes, workers, shutdown_delay, shutdown_timeout, .. } = config;
         let upstream = Upstream::new(config.upstream).map_err(Fatal::Ca)?;
-        let public = Listener::open(config.public, "LISTEN_PORT").map_err(Fatal::Listen)?;
-        let admin = config.admin.map(|listen| Listener::open(listen, "ADMIN_PORT")).transpose();
+        let public = Listener::open(config.public, "LISTEN_PORT", config.max_connections)
+            .map_err(Fatal::Listen)?;
+        let admin = config
+            .admin
+            .map(|listen| Listener::open(listen, "ADMIN_PORT", admin::MAX_CONNECTIONS))
+            .transpose();
         let admin = admin.map_err(Fatal::Listen)?;
 
         let cache = Arc::new(Cache::new(lifetimes, workers));
@@ -202,6 +215,8 @@ impl Parts {
                 .serve("admin", admin::WORKERS, move |asked| admin::answer(&answers, asked), &site)
                 .map_err(Fatal::Thread)?;
         }
+        let listeners = [Some(&public), admin.as_ref()].into_iter().flatten();
+        door::prove(listeners.map(Listener::address)).map_err(Fatal::Door)?;
         let admin_address =
             admin.as_ref().map_or_else(|| "off".to_owned(), |admin| admin.address().to_string());
         info!(public:% = public.address(), admin:% = admin_address; "listening");
@@ -213,7 +228,7 @@ impl Parts {
         loop {
             match signals.recv_timeout(WATCH) {
                 Ok(signal) => return Ok(signal),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => logging::tell_left_out(),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Fatal::Dead("the signal handler"));
                 }
@@ -244,6 +259,7 @@ impl Parts {
             if signals.recv_timeout(QUIET).is_ok() {
                 return warn!("stopped at once by a second signal");
             }
+            logging::tell_left_out();
             let idle = self.public.idle_after();
             if idle.is_some() && idle == seen {
                 return info!("stopped");

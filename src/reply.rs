@@ -85,8 +85,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) target: &'a str,
     /// Values of all `If-None-Match` fields, in their order.
     pub(crate) if_none_match: Vec<&'a str>,
-    /// There is, or may be, a body.
-    pub(crate) has_body: bool,
     /// What the `Connection` header of the answer is to say, if anything.
     pub(crate) connection: Option<&'static str>,
 }
@@ -202,6 +200,13 @@ fn with_text(
     Reply { status, bytes, body_length: body.len() }
 }
 
+/// What the door answers to a head that it does not let in; the last on that connection.
+pub(crate) fn refusal(status: u16, now: SystemTime) -> Vec<u8> {
+    let asked =
+        Asked { method: "GET", target: "", if_none_match: Vec::new(), connection: Some("close") };
+    text(&asked, now, status, &format!("{}\n", reason(status).to_ascii_lowercase())).bytes
+}
+
 /// The answer to a CORS preflight: Fetch standard, "CORS-preflight request"; for one day.
 pub(crate) fn preflight(asked: &Asked<'_>, now: SystemTime) -> Reply {
     let mut bytes = Vec::with_capacity(512);
@@ -234,12 +239,16 @@ const fn reason(status: u16) -> &'static str {
         200 => "OK",
         204 => "No Content",
         304 => "Not Modified",
+        400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        408 => "Request Timeout",
         413 => "Content Too Large",
-        500 => "Internal Server Error",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
         _ => "",
     }
 }
@@ -249,13 +258,7 @@ mod tests {
     use super::*;
 
     fn asked<'a>(method: &'a str, if_none_match: &[&'a str]) -> Asked<'a> {
-        Asked {
-            method,
-            target: "/",
-            if_none_match: if_none_match.to_vec(),
-            has_body: false,
-            connection: None,
-        }
+        Asked { method, target: "/", if_none_match: if_none_match.to_vec(), connection: None }
     }
 
     fn answer(asked: &Asked<'_>, age: Duration) -> String {

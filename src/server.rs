@@ -16,22 +16,29 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use log::{Level, error, log};
+use log::{Level, error, log, warn};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tiny_http::{HTTPVersion, Request, Server};
 
 use crate::cache::{Cache, Copy, Shown, Unavailable};
 use crate::config::Listen;
-use crate::documents::Kind;
+use crate::documents::{Kind, MAX_SERVED_BYTES};
+use crate::door::{self, Turn};
+use crate::head;
+use crate::logging::{self, Line};
 use crate::reply::{self, Asked, Freshness, Reply, Why};
 use crate::routes::{self, Probe, Resource, Route};
 
 /// Connections that the kernel holds for us until they are accepted; it takes net.core.somaxconn
 /// where that is less.
 const BACKLOG: i32 = 1024;
-/// How long a worker's write may wait for a client that does not read. An answer fits in the send
-/// buffer of a client that took the ones before it, so that only who takes none meets this.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a worker's write may wait for a client that does not read: not at all. The send buffer
+/// takes a whole answer, and the door lets in no head before the last answer was taken.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(1);
+/// The send buffer: the largest answer, its headers, and as much again for what the kernel keeps
+/// with small segments. It is a bound and not an allocation; the kernel doubles it, and takes
+/// `net.core.wmem_max` (208 KiB by default) where that is less.
+const SEND_BUFFER: usize = 2 * MAX_SERVED_BYTES;
 /// How long sent bytes may stay unconfirmed before the kernel gives the client up: RFC 5482.
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence after which the kernel asks whether a client is still there.
@@ -81,7 +88,6 @@ impl Site {
         let shown = self.cache.shown();
         let route = routes::public(asked.method, asked.target, &shown.paths);
         match route {
-            _ if asked.has_body => self.refuse(route, asked),
             Route::Get(Resource::Document(kind)) => self.document(kind, &shown, asked),
             Route::Get(Resource::UnknownIssuer) => self.of_unknown_issuer(&shown, asked),
             Route::Get(Resource::Probe(probe)) => {
@@ -96,7 +102,6 @@ impl Site {
     pub(crate) fn refuse(&self, route: Route, asked: &Asked<'_>) -> Answer {
         let now = SystemTime::now();
         let reply = match route {
-            _ if asked.has_body => reply::text(asked, now, 413, "request body not accepted\n"),
             Route::MethodNotAllowed { allow } => reply::method_not_allowed(asked, now, allow),
             Route::Get(_) | Route::Preflight | Route::NotFound => {
                 reply::text(asked, now, 404, "not found\n")
@@ -192,8 +197,13 @@ impl fmt::Display for ListenError {
 }
 
 impl Listener {
-    /// Listens; `setting` names the port's setting in an error.
-    pub(crate) fn open(listen: Listen, setting: &'static str) -> Result<Self, ListenError> {
+    /// Listens, with the door before it, for `most` connections at a time; `setting` names the
+    /// port's setting in an error.
+    pub(crate) fn open(
+        listen: Listen,
+        setting: &'static str,
+        most: usize,
+    ) -> Result<Self, ListenError> {
         let open = |address: IpAddr| {
             let address = SocketAddr::new(address, listen.port);
             listen_on(address).map_err(|cause| ListenError { setting, address, cause })
@@ -220,6 +230,14 @@ impl Listener {
         let address = listener.local_addr().map_err(failed)?;
         let place = PathBuf::from(format!("/proc/self/fd/{}", listener.as_raw_fd()));
         let socket = std::fs::read_link(&place).ok();
+        let allowed = door::guard(listener.as_raw_fd(), most);
+        if allowed < most {
+            warn!(
+                allowed, wanted = most, listener = setting,
+                hint = "raise the limit of descriptors (ulimit -n), or lower MAX_CONNECTIONS";
+                "fewer connections than wanted"
+            );
+        }
         let server = Server::from_listener(listener, None)
             .map_err(|cause| failed(io::Error::other(cause)))?;
         Ok(Self { server: Arc::new(server), address, place, socket, load: Arc::default() })
@@ -276,6 +294,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     // accept() as well and end tiny_http's accept loop.
     socket.set_tcp_nodelay(true)?;
     socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
     socket.bind(&address.into())?;
@@ -292,55 +311,56 @@ fn survive(exchange: impl FnOnce()) {
 
 fn exchange(request: Request, answer: &impl Fn(&Asked<'_>) -> Answer, site: &Site) {
     let begin = Instant::now();
+    let turn = Turn::of(values(&request, head::DOOR).next().unwrap_or_default());
     let asked = asked(&request, site.is_stopping());
+    let is_last = asked.connection == Some("close");
     let Answer { reply, level, copy } = answer(&asked);
-    if log::log_enabled!(level) {
+    let line = if reply.status < 400 { Line::Request } else { Line::Failure };
+    if log::log_enabled!(level) && logging::admits(line) {
         let path: String = routes::path_of(asked.target).chars().take(LOGGED_PATH).collect();
         let duration = format_args!("{:.3}ms", begin.elapsed().as_secs_f64() * 1000.0).to_string();
         let (status, method, bytes) = (reply.status, asked.method, reply.body_length);
         if let Some((cache_hit, age)) = copy {
             let stale = site.cache.is_stale(age);
-            log!(level, path:%, status, cache_hit, duration:%, method:%, bytes, age:? = age, stale;
+            let age = format!("{:.3}s", age.as_secs_f64());
+            log!(level, path:%, status, cache_hit, duration:%, method:%, bytes, age:% = age, stale;
                 "request");
         } else {
             log!(level, path:%, status, cache_hit = false, duration:%, method:%, bytes; "request");
         }
     }
     let mut writer = request.into_writer();
-    // Who went away before the answer has no use for it: not an error of ours.
-    let _ = writer.write_all(&reply.bytes).and_then(|()| writer.flush());
+    let length = reply.bytes.len();
+    // One write, which does not wait: who has no room for an answer has not taken the last one.
+    let written = writer.write(&reply.bytes).and_then(|count| writer.flush().map(|()| count));
+    drop(writer);
+    match written {
+        Ok(count) if count == length && is_last => turn.last(length),
+        Ok(count) if count == length => turn.written(length),
+        Ok(_) | Err(_) => turn.cut(),
+    }
 }
 
-/// What matters of `tiny_http`'s request.
+/// The values of the fields of this name, in their order.
+fn values<'a>(request: &'a Request, name: &'static str) -> impl Iterator<Item = &'a str> {
+    let named = request.headers().iter().filter(move |header| header.field.equiv(name));
+    named.map(|header| header.value.as_str())
+}
+
+/// What matters of a request, which the door has rewritten: `Connection` is one word or not there.
 fn asked(request: &Request, stopping: bool) -> Asked<'_> {
-    let values = |name: &'static str| {
-        request
-            .headers()
-            .iter()
-            .filter(move |header| header.field.equiv(name))
-            .map(|header| header.value.as_str())
-    };
-    let has_body = values("Transfer-Encoding").next().is_some()
-        || values("Content-Length").any(|length| length.trim() != "0");
-    let says = |word: &str| {
-        values("Connection")
-            .flat_map(|value| value.split(','))
-            .any(|option| option.trim().eq_ignore_ascii_case(word))
-    };
-    let old = *request.http_version() < HTTPVersion(1, 1);
-    let connection = if stopping || has_body || says("close") || says("upgrade") {
-        Some("close")
-    } else if old {
+    let connection = match values(request, "Connection").next() {
+        _ if stopping => Some("close"),
+        Some("close") => Some("close"),
         // RFC 9112 §9.3 and §C.2.2: an HTTP/1.0 client must be told that it may go on.
-        Some(if says("keep-alive") { "keep-alive" } else { "close" })
-    } else {
-        None
+        Some(_) if *request.http_version() < HTTPVersion(1, 1) => Some("keep-alive"),
+        None if *request.http_version() < HTTPVersion(1, 1) => Some("close"),
+        Some(_) | None => None,
     };
     Asked {
         method: request.method().as_str(),
         target: request.url(),
-        if_none_match: values("If-None-Match").collect(),
-        has_body,
+        if_none_match: values(request, "If-None-Match").collect(),
         connection,
     }
 }
@@ -360,7 +380,7 @@ mod tests {
     #[test]
     fn a_listener_whose_accept_loop_ended_is_not_alive() {
         let listen = Listen { address: Some(Ipv4Addr::LOCALHOST.into()), port: 0 };
-        let listener = Listener::open(listen, "LISTEN_PORT").unwrap();
+        let listener = Listener::open(listen, "LISTEN_PORT", 16).unwrap();
         assert!(listener.is_alive());
         let Listener { server, place, socket, .. } = listener;
         // tiny_http's way to end its accept loop from outside.

@@ -1,0 +1,42 @@
+# Each target is one command for an operator or a developer; `make help` lists them.
+CARGO ?= cargo
+BINARY := target/release/kube-issuer-gateway
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## the gateway in front of a stand-in API server: no cluster needed
+	$(CARGO) build --locked
+	$(CARGO) run --locked --quiet --example stand_in
+
+.PHONY: test
+test: ## all tests but those that need a cluster
+	$(CARGO) test --locked
+
+.PHONY: lint
+lint: ## formatting, clippy and rustdoc, each warning an error
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+
+.PHONY: build
+build: ## the release binary
+	$(CARGO) build --locked --release
+
+.PHONY: kind-up
+kind-up: ## a kind cluster with an https issuer and no anonymous access to the documents
+	tests/kind/up
+
+.PHONY: kind-run
+kind-run: build ## the gateway on this host, in front of that cluster's API server
+	GATEWAY=$(BINARY) tests/kind/run
+
+.PHONY: kind-verify
+kind-verify: build ## real relying parties verify that cluster's tokens through the gateway
+	GATEWAY=$(BINARY) tests/kind/verify
+
+.PHONY: kind-down
+kind-down: ## delete that cluster
+	tests/kind/down

@@ -1,0 +1,776 @@
+//! The door: who is let in, and when.
+//!
+//! Stands between `tiny_http` and the kernel, in the three functions of `os.rs`. `tiny_http` gets only
+//! connections that there is room, a descriptor and a thread for, and of each only whole, checked
+//! heads (`head.rs`), one at a time: the next one when the answer to the last was written and the
+//! client has taken it. So it never sees a body, a header without end, a pipeline or a descriptor
+//! that cannot be had, and no worker ever waits for a client.
+//!
+//! A connection lives so: [`accept`] waits until somebody knocks, makes room by shutting whoever
+//! has been silent longest, and notes the connection; its thread's first [`receive`] is known by
+//! the socket's inode, since `tiny_http` duplicates the descriptor; each further one hands out a
+//! head; the worker holds a [`Turn`] from taking the request to having written the answer;
+//! [`forget`] drops it when its last descriptor is closed.
+//!
+//! One lock guards the table of connections, one each connection's own input and turn. Nothing
+//! under the table's lock waits, logs, or closes a descriptor. Threads: `tiny_http`'s accept thread
+//! of each listener, its connections' threads, and the workers.
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{info, warn};
+
+use crate::head::{self, Refusal};
+use crate::logging::{self, Line};
+use crate::os;
+use crate::reply;
+
+/// How long a connection may be silent: nginx's `keepalive_timeout` is 75 s.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a head may take from its first byte: a few round trips on the slowest line.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long a client may take over an answer that lies ready for it.
+const TAKING: Duration = Duration::from_secs(15);
+/// How long an answer may be in the making. The longest wait is for two exchanges with upstream,
+/// each `UPSTREAM_TIMEOUT_SECONDS` (60) at most.
+const ANSWER: Duration = Duration::from_secs(150);
+/// How long a refused client is listened to, so that its bytes do not reset the connection before
+/// it has read why: RFC 9112 §9.6.
+const LINGER: Duration = Duration::from_millis(300);
+/// And for how many bytes.
+const LINGER_BYTES: usize = 128 << 10;
+/// A connection that has asked at most once is not evicted before it could speak.
+const NEWCOMER: Duration = Duration::from_millis(50);
+/// Nor is one that is in use, by a client that keeps it alive, right after an answer.
+const REGULAR: Duration = Duration::from_millis(250);
+/// How often a full house is looked at again, where nothing says that it changed.
+const RECHECK: Duration = Duration::from_millis(10);
+/// How long to wait when the kernel has no descriptor or no memory for a connection.
+const SHORTAGE: Duration = Duration::from_millis(20);
+/// Threads that must be had, beyond those there are, before a connection more is let in:
+/// `tiny_http` starts one and panics when it cannot; the others are room for look-ups of names.
+const SPARE_THREADS: usize = 4;
+/// Connections that are let in however few threads there are.
+const FEWEST: usize = 4;
+/// Bytes of answers that all clients together may leave untaken. It is the kernel's memory, and
+/// counts against the container's limit.
+const UNTAKEN_BYTES: usize = 8 << 20;
+/// What is kept of a connection's input buffer between two requests.
+const KEPT_BUFFER: usize = 1 << 10;
+/// What of the descriptors is for other things than connections: two each of these.
+const OTHER_DESCRIPTORS: usize = 64;
+
+/// Why a connection was ended by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client closed, or was silent for too long between two requests: no event.
+    Over,
+    Refused(Refusal),
+    Evicted,
+    AnswerNotTaken,
+    AnswerNotMade,
+}
+
+/// A listener, and the connections that came in by it.
+struct Entrance {
+    listener: RawFd,
+    /// Connections at most; lowered when threads are short.
+    most: usize,
+    /// So many connections have had a thread each at one time.
+    proven: usize,
+    open: Vec<Arc<Connection>>,
+    /// The last one let in, until its thread has begun to read.
+    newest: Option<Arc<Connection>>,
+}
+
+/// The entrances, and whose a descriptor is.
+struct Table {
+    entrances: Vec<Entrance>,
+    /// By descriptor; a connection stands here twice.
+    connections: Vec<Option<Arc<Connection>>>,
+    /// Bytes written to clients that may not have taken them; an upper bound.
+    untaken: usize,
+    last_id: u64,
+}
+
+static TABLE: Mutex<Table> =
+    Mutex::new(Table { entrances: Vec::new(), connections: Vec::new(), untaken: 0, last_id: 0 });
+/// [`prove`] has succeeded once: from then on what happens at the door is logged.
+static PROVEN: AtomicBool = AtomicBool::new(false);
+/// A connection began to be read, or was closed.
+static CHANGED: Condvar = Condvar::new();
+
+struct Connection {
+    id: u64,
+    listener: RawFd,
+    peer: SocketAddr,
+    /// As accepted: open for as long as it stands in the table.
+    fd: RawFd,
+    inode: u64,
+    /// Of its two descriptors, how many stand in the table.
+    descriptors: AtomicUsize,
+    heads: AtomicUsize,
+    /// Milliseconds from the first connection to the last thing it did: came in, or was answered.
+    mark: AtomicU64,
+    /// It is being shut; nothing more is handed out.
+    doomed: AtomicBool,
+    /// Of an answer, until it is known to be taken.
+    untaken: AtomicUsize,
+    /// An answer is in the making.
+    busy: Mutex<bool>,
+    answered: Condvar,
+    /// Only the connection's own thread looks at it.
+    input: Mutex<Input>,
+}
+
+#[derive(Default)]
+struct Input {
+    received: Vec<u8>,
+    /// The head that is being handed out, and how much of it was.
+    head: Vec<u8>,
+    handed: usize,
+}
+
+/// A lock whose holder panicked still guards whole values: each change under it is one assignment,
+/// or one insertion or removal of std's collections.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Milliseconds on a clock of our own, for [`Connection::mark`].
+fn now() -> u64 {
+    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Puts the door before a listener, which `tiny_http` must not have yet, and returns how many
+/// connections it will let in: `most`, or what the limit of descriptors leaves.
+pub(crate) fn guard(listener: RawFd, most: usize) -> usize {
+    let affordable = os::descriptor_limit().saturating_sub(OTHER_DESCRIPTORS) / 2;
+    let allowed = most.min(affordable.max(FEWEST));
+    lock(&TABLE).entrances.push(Entrance {
+        listener,
+        most: allowed,
+        proven: 0,
+        open: Vec::with_capacity(allowed.min(1024)),
+        newest: None,
+    });
+    allowed
+}
+
+/// What accept4 is to do on `listener`, by `kernel`, its raw system call.
+///
+/// On a listener of ours no error of the network's making comes out, since the first would end
+/// `tiny_http`'s accept loop.
+pub(crate) fn accept(
+    listener: RawFd,
+    kernel: &mut dyn FnMut() -> io::Result<RawFd>,
+) -> io::Result<RawFd> {
+    if lock(&TABLE).entrance(listener).is_none() {
+        return kernel();
+    }
+    loop {
+        // Nobody is evicted before somebody knocks.
+        os::wait_readable(listener, None);
+        make_room(listener);
+        match kernel() {
+            Ok(fd) if admit(listener, fd) => return Ok(fd),
+            Ok(fd) => os::discard(fd),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => {
+                    return Err(error);
+                }
+                Some(libc::EINTR | libc::ECONNABORTED) => {}
+                _ => {
+                    if logging::admits(Line::Shortage) {
+                        warn!(error:%; "cannot accept a connection, trying on");
+                    }
+                    thread::sleep(SHORTAGE);
+                }
+            },
+        }
+    }
+}
+
+/// What there is for a newcomer.
+enum Room {
+    /// A place, and a thread.
+    Free,
+    /// A place; whether a thread can be had beside so many is not known yet.
+    Unproven(usize),
+    /// This client was shut to make room.
+    Evicted(SocketAddr),
+    /// Nothing yet.
+    None,
+}
+
+/// Returns when there is room for one connection more, and a thread.
+fn make_room(listener: RawFd) {
+    loop {
+        let room = lock(&TABLE).room(listener);
+        match room {
+            Room::Free => return,
+            Room::Unproven(open) => {
+                let to_be_had = can_start_threads();
+                let lowered = lock(&TABLE).learn(listener, open, to_be_had);
+                if let Some(most) = lowered {
+                    warn!(
+                        most,
+                        hint = "raise the container's limit of pids, or lower MAX_CONNECTIONS";
+                        "no thread can be had for one connection more: fewer are let in from now on"
+                    );
+                }
+                if to_be_had {
+                    return;
+                }
+            }
+            Room::Evicted(peer) => tell(End::Evicted, peer),
+            Room::None => {
+                let table = lock(&TABLE);
+                let none = |table: &mut Table| {
+                    let entrance = table.entrance(listener);
+                    entrance.is_some_and(|entrance| !entrance.is_settled() || entrance.is_full())
+                };
+                drop(CHANGED.wait_timeout_while(table, RECHECK, none));
+            }
+        }
+    }
+}
+
+fn can_start_threads() -> bool {
+    let start = || thread::Builder::new().stack_size(16 << 10).spawn(|| {});
+    let threads: Vec<_> = (0..SPARE_THREADS).map(|_| start()).collect();
+    // Joined all, before it is said whether all could be started.
+    let started: Vec<_> =
+        threads.into_iter().map(|thread| thread.map(thread::JoinHandle::join)).collect();
+    started.iter().all(Result::is_ok)
+}
+
+/// Notes a connection that was just accepted; it is turned away when `tiny_http` would choke on it.
+fn admit(listener: RawFd, fd: RawFd) -> bool {
+    // tiny_http panics when it cannot duplicate the descriptor, or learn who the client is.
+    let (true, Some(peer), Some(inode)) =
+        (os::has_spare_descriptor(fd), os::peer(fd), os::inode(fd))
+    else {
+        return false;
+    };
+    if os::set_receive_timeout(fd, IDLE).is_err() {
+        return false;
+    }
+    let mut table = lock(&TABLE);
+    table.last_id += 1;
+    let connection = Arc::new(Connection {
+        id: table.last_id,
+        listener,
+        peer,
+        fd,
+        inode,
+        descriptors: AtomicUsize::new(0),
+        heads: AtomicUsize::new(0),
+        mark: AtomicU64::new(now()),
+        doomed: AtomicBool::new(false),
+        untaken: AtomicUsize::new(0),
+        busy: Mutex::new(false),
+        answered: Condvar::new(),
+        input: Mutex::default(),
+    });
+    if let Some(entrance) = table.entrance(listener) {
+        entrance.open.push(Arc::clone(&connection));
+        entrance.newest = Some(Arc::clone(&connection));
+    }
+    table.enter(fd, connection);
+    true
+}
+
+/// What recv is to do: `None` for a descriptor that is none of ours, else how many bytes `hand`
+/// took of a head; 0 is the end of the connection.
+pub(crate) fn receive(fd: RawFd, hand: impl FnOnce(&[u8]) -> usize) -> Option<usize> {
+    let connection = lock(&TABLE).connection(fd)?;
+    let mut input = lock(&connection.input);
+    if input.handed >= input.head.len()
+        && let Err(end) = connection.next_head(fd, &mut input)
+    {
+        *input = Input::default();
+        drop(input);
+        tell(end, connection.peer);
+        return Some(0);
+    }
+    let count = hand(input.head.get(input.handed..).unwrap_or_default());
+    input.handed += count;
+    let is_whole = input.handed >= input.head.len();
+    drop(input);
+    if is_whole {
+        // Before tiny_http can have seen the end of the head.
+        *lock(&connection.busy) = true;
+        connection.heads.fetch_add(1, Ordering::Relaxed);
+    }
+    Some(count)
+}
+
+/// What close is to do before it closes.
+pub(crate) fn forget(fd: RawFd) {
+    let Ok(index) = usize::try_from(fd) else { return };
+    let mut table = lock(&TABLE);
+    let Some(connection) = table.connections.get_mut(index).and_then(Option::take) else { return };
+    if connection.descriptors.fetch_sub(1, Ordering::Relaxed) > 1 {
+        return;
+    }
+    table.note_taken(&connection);
+    if let Some(entrance) = table.entrance(connection.listener) {
+        entrance.open.retain(|other| !Arc::ptr_eq(other, &connection));
+        if entrance.newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, &connection)) {
+            entrance.newest = None;
+        }
+    }
+    drop(table);
+    CHANGED.notify_all();
+}
+
+impl Table {
+    fn entrance(&mut self, listener: RawFd) -> Option<&mut Entrance> {
+        self.entrances.iter_mut().find(|entrance| entrance.listener == listener)
+    }
+
+    /// Notes that `fd` is `connection`'s.
+    fn enter(&mut self, fd: RawFd, connection: Arc<Connection>) {
+        let Ok(index) = usize::try_from(fd) else { return };
+        if index >= self.connections.len() {
+            self.connections.resize(index + 1, None);
+        }
+        connection.descriptors.fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = self.connections.get_mut(index) {
+            *place = Some(connection);
+        }
+    }
+
+    /// Whose `fd` is. A descriptor that is read from for the first time may be the duplicate of
+    /// the newest connection's.
+    fn connection(&mut self, fd: RawFd) -> Option<Arc<Connection>> {
+        let index = usize::try_from(fd).ok()?;
+        if let Some(Some(connection)) = self.connections.get(index) {
+            return Some(Arc::clone(connection));
+        }
+        self.entrances.iter().find(|entrance| entrance.newest.is_some())?;
+        let inode = os::inode(fd)?;
+        let is_it = |newest: &mut Arc<Connection>| newest.inode == inode;
+        let connection =
+            self.entrances.iter_mut().find_map(|entrance| entrance.newest.take_if(is_it))?;
+        self.enter(fd, Arc::clone(&connection));
+        CHANGED.notify_all();
+        Some(connection)
+    }
+
+    /// Shuts a connection down: its thread wakes, sees the end, and `tiny_http` closes it.
+    fn doom(&self, connection: &Connection) {
+        let index = usize::try_from(connection.fd).unwrap_or(usize::MAX);
+        let open = self.connections.get(index).and_then(Option::as_ref);
+        let is_open = open.is_some_and(|open| open.id == connection.id);
+        if is_open && !connection.doomed.swap(true, Ordering::Relaxed) {
+            os::discard_on_close(connection.fd);
+            os::shutdown(connection.fd, Shutdown::Both);
+            connection.answered.notify_all();
+        }
+    }
+
+    /// What there is for somebody who knocks at `listener`, after shutting somebody if need be.
+    fn room(&mut self, listener: RawFd) -> Room {
+        let Some(entrance) = self.entrance(listener) else { return Room::Free };
+        let open = entrance.open.len();
+        if entrance.is_full() {
+            let Some(victim) = entrance.victim() else { return Room::None };
+            self.doom(&victim);
+            Room::Evicted(victim.peer)
+        } else if !entrance.is_settled() {
+            Room::None
+        } else if open < entrance.proven {
+            Room::Free
+        } else {
+            Room::Unproven(open)
+        }
+    }
+
+    /// Remembers whether `open` connections and one more can have a thread each. Returns how many
+    /// are let in from now on when these are fewer.
+    fn learn(&mut self, listener: RawFd, open: usize, to_be_had: bool) -> Option<usize> {
+        let entrance = self.entrance(listener)?;
+        if to_be_had {
+            entrance.proven = entrance.proven.max(open + 1);
+            return None;
+        }
+        let most = open.saturating_sub(SPARE_THREADS).max(FEWEST);
+        if most >= entrance.most {
+            // As few as can be: tiny_http may find a thread where the trial did not.
+            entrance.proven = entrance.proven.max(open + 1);
+            return None;
+        }
+        entrance.most = most;
+        Some(most)
+    }
+
+    /// Nothing that was written to `connection` is in the kernel any more, or will be for long.
+    fn note_taken(&mut self, connection: &Connection) {
+        self.untaken = self.untaken.saturating_sub(connection.untaken.swap(0, Ordering::Relaxed));
+    }
+
+    /// Notes that so much was written, and frees the kernel's memory from those who have left
+    /// their answers longest when all of them together leave too much. Returns these.
+    fn note_untaken(&mut self, connection: &Connection, bytes: usize) -> Vec<SocketAddr> {
+        connection.untaken.fetch_add(bytes, Ordering::Relaxed);
+        self.untaken = self.untaken.saturating_add(bytes);
+        if self.untaken <= UNTAKEN_BYTES {
+            return Vec::new();
+        }
+        let mut leaving = Vec::new();
+        self.untaken = 0;
+        for other in self.entrances.iter().flat_map(|entrance| &entrance.open) {
+            if other.untaken.load(Ordering::Relaxed) > 0 {
+                let bytes = os::unconfirmed(other.fd);
+                other.untaken.store(bytes, Ordering::Relaxed);
+                self.untaken = self.untaken.saturating_add(bytes);
+                leaving.push(Arc::clone(other));
+            }
+        }
+        leaving.sort_by_key(|other| other.mark.load(Ordering::Relaxed));
+        let mut shut = Vec::new();
+        for other in leaving {
+            let bytes = other.untaken.load(Ordering::Relaxed);
+            if self.untaken <= UNTAKEN_BYTES || other.doomed.load(Ordering::Relaxed) || bytes == 0 {
+                continue;
+            }
+            self.doom(&other);
+            self.untaken = self.untaken.saturating_sub(bytes);
+            shut.push(other.peer);
+        }
+        shut
+    }
+}
+
+impl Entrance {
+    /// The last one let in has its thread: `tiny_http` gives one idle thread to two connections when
+    /// the second comes before the thread has woken for the first.
+    const fn is_settled(&self) -> bool {
+        self.newest.is_none()
+    }
+
+    const fn is_full(&self) -> bool {
+        self.open.len() >= self.most
+    }
+
+    /// Who is to leave for a newcomer: whoever has been silent longest, of those who asked at
+    /// most once, else of the others. None while one is leaving already, or all have just come.
+    fn victim(&self) -> Option<Arc<Connection>> {
+        let doomed = |other: &&Arc<Connection>| other.doomed.load(Ordering::Relaxed);
+        if self.open.len() < self.most + self.open.iter().filter(doomed).count() {
+            return None;
+        }
+        let is_regular = |other: &Connection| other.heads.load(Ordering::Relaxed) > 1;
+        let may_go = |other: &&Arc<Connection>| {
+            let silent = now().saturating_sub(other.mark.load(Ordering::Relaxed));
+            let immune = if is_regular(other) { REGULAR } else { NEWCOMER };
+            !doomed(other) && u128::from(silent) >= immune.as_millis() && !*lock(&other.busy)
+        };
+        self.open
+            .iter()
+            .filter(may_go)
+            .min_by_key(|other| (is_regular(other), other.mark.load(Ordering::Relaxed)))
+            .cloned()
+    }
+}
+
+impl Connection {
+    /// Waits for a whole good head, and until it is its turn; leaves it in `input.head`.
+    fn next_head(&self, fd: RawFd, input: &mut Input) -> Result<(), End> {
+        input.head.clear();
+        input.handed = 0;
+        if self.heads.load(Ordering::Relaxed) == 0 && os::peer(fd).is_none() {
+            // Reset since it was accepted: tiny_http would panic on a request of it.
+            return Err(End::Over);
+        }
+        let found = self.find_head(fd, &mut input.received);
+        self.await_answer()?;
+        self.await_taking(fd)?;
+        let outcome = match found {
+            Ok(length) => {
+                let whole = input.received.get(..length).unwrap_or_default();
+                head::check(whole).map(|head| {
+                    head.hand_on(&format!("{fd}:{}", self.id), &mut input.head);
+                    length
+                })
+            }
+            Err(Ended::Refused(refusal)) => Err(refusal),
+            Err(Ended::Over) => return Err(End::Over),
+        };
+        match outcome {
+            Ok(length) => {
+                input.received.drain(..length);
+                input.received.shrink_to(KEPT_BUFFER);
+                Ok(())
+            }
+            Err(refusal) => {
+                refuse(fd, refusal);
+                Err(End::Refused(refusal))
+            }
+        }
+    }
+
+    /// Reads until a head is whole; its length.
+    fn find_head(&self, fd: RawFd, received: &mut Vec<u8>) -> Result<usize, Ended> {
+        let mut begin = (!received.is_empty()).then(Instant::now);
+        let mut searched = 0;
+        loop {
+            if self.doomed.load(Ordering::Relaxed) {
+                return Err(Ended::Over);
+            }
+            if searched == 0 {
+                received.drain(..head::empty_lines(received));
+            }
+            if let Some(length) = head::length(received, searched).map_err(Ended::Refused)? {
+                return Ok(length);
+            }
+            searched = received.len();
+            let wait = match begin {
+                None => true,
+                Some(begin) => {
+                    let left = HEAD.saturating_sub(begin.elapsed());
+                    if left.is_zero() || !os::wait_readable(fd, Some(left)) {
+                        return Err(Ended::Refused(head::TOO_SLOW));
+                    }
+                    false
+                }
+            };
+            receive_more(fd, received, wait)?;
+            begin.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Waits until the worker has written the answer to the last head.
+    fn await_answer(&self) -> Result<(), End> {
+        let in_the_making = |busy: &mut bool| *busy && !self.doomed.load(Ordering::Relaxed);
+        let waited = self.answered.wait_timeout_while(lock(&self.busy), ANSWER, in_the_making);
+        let timeout = waited.unwrap_or_else(PoisonError::into_inner).1;
+        match (timeout.timed_out(), self.doomed.load(Ordering::Relaxed)) {
+            (true, _) => Err(End::AnswerNotMade),
+            (false, true) => Err(End::Over),
+            (false, false) => Ok(()),
+        }
+    }
+
+    /// Waits until the client has taken the last answer. So the send buffer, which holds one,
+    /// always has room for the next, and a worker's write never waits.
+    fn await_taking(&self, fd: RawFd) -> Result<(), End> {
+        if self.untaken.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        while os::unconfirmed(fd) > 0 {
+            if self.doomed.load(Ordering::Relaxed) {
+                return Err(End::Over);
+            }
+            if begin.elapsed() > TAKING {
+                lock(&TABLE).doom(self);
+                return Err(End::AnswerNotTaken);
+            }
+            // The kernel tells nobody when a send buffer becomes empty.
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        lock(&TABLE).note_taken(self);
+        Ok(())
+    }
+}
+
+/// Why no head was found.
+enum Ended {
+    Over,
+    Refused(Refusal),
+}
+
+fn receive_more(fd: RawFd, received: &mut Vec<u8>, wait: bool) -> Result<(), Ended> {
+    let before = received.len();
+    received.resize(before + KEPT_BUFFER, 0);
+    let fresh = received.get_mut(before..).unwrap_or_default();
+    let count = loop {
+        match os::receive(fd, fresh, wait) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => break outcome,
+        }
+    };
+    received.truncate(before + count.as_ref().copied().unwrap_or(0));
+    match count {
+        Ok(1..) => Ok(()),
+        // Silent for too long, or gone.
+        Ok(0) | Err(_) => Err(Ended::Over),
+    }
+}
+
+/// Answers in `tiny_http`'s place, and lets the client read it before the connection is closed.
+fn refuse(fd: RawFd, refusal: Refusal) {
+    os::send(fd, &reply::refusal(refusal.status, SystemTime::now()));
+    os::shutdown(fd, Shutdown::Write);
+    let begin = Instant::now();
+    let mut sink = [0; 2048];
+    let mut eaten = 0_usize;
+    while eaten < LINGER_BYTES {
+        let left = LINGER.saturating_sub(begin.elapsed());
+        if left.is_zero() || !os::wait_readable(fd, Some(left)) {
+            return;
+        }
+        match os::receive(fd, &mut sink, false) {
+            Ok(count @ 1..) => eaten = eaten.saturating_add(count),
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
+
+fn tell(end: End, peer: SocketAddr) {
+    if !PROVEN.load(Ordering::Relaxed) {
+        // So far there has been no client but the program itself.
+        return;
+    }
+    let line = match end {
+        End::Over => return,
+        End::Refused(_) => Line::Refused,
+        End::Evicted => Line::Evicted,
+        End::AnswerNotTaken | End::AnswerNotMade => Line::Cut,
+    };
+    if !logging::admits(line) {
+        return;
+    }
+    match end {
+        End::Refused(Refusal { status, because }) => {
+            info!(status, why = because, peer:%; "refused");
+        }
+        End::Evicted => info!(why = "silent longest, and there was no room", peer:%; "evicted"),
+        End::AnswerNotTaken => info!(why = "the client does not take its answer", peer:%; "cut"),
+        End::AnswerNotMade => warn!(why = "no answer was made in time", peer:%; "cut"),
+        End::Over => {}
+    }
+}
+
+/// Held by a worker from taking a request until its answer is written; then the connection's next
+/// head may come in.
+pub(crate) struct Turn(Option<Arc<Connection>>);
+
+impl Turn {
+    /// The turn that a head was handed out with, by the value of its field [`head::DOOR`].
+    pub(crate) fn of(door: &str) -> Self {
+        let connection = door.split_once(':').and_then(|(fd, id)| {
+            let (fd, id): (RawFd, u64) = (fd.parse().ok()?, id.parse().ok()?);
+            lock(&TABLE).connection(fd).filter(|connection| connection.id == id)
+        });
+        Self(connection)
+    }
+
+    /// The answer of so many bytes was written whole.
+    pub(crate) fn written(self, bytes: usize) {
+        let Some(connection) = &self.0 else { return };
+        let shut = lock(&TABLE).note_untaken(connection, bytes);
+        shut.into_iter().for_each(|peer| tell(End::AnswerNotTaken, peer));
+    }
+
+    /// The answer was written whole and said that it is the last.
+    pub(crate) fn last(self, bytes: usize) {
+        if let Some(connection) = &self.0 {
+            let table = lock(&TABLE);
+            let index = usize::try_from(connection.fd).unwrap_or(usize::MAX);
+            if table.connections.get(index).is_some_and(Option::is_some) {
+                // Its thread, which waits for the next head, sees the end.
+                os::shutdown(connection.fd, Shutdown::Read);
+            }
+        }
+        self.written(bytes);
+    }
+
+    /// The answer could not be written whole: nothing more can be said on this connection.
+    pub(crate) fn cut(self) {
+        if let Some(connection) = &self.0 {
+            lock(&TABLE).doom(connection);
+            tell(End::AnswerNotTaken, connection.peer);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.mark.store(now(), Ordering::Relaxed);
+            *lock(&connection.busy) = false;
+            connection.answered.notify_one();
+        }
+    }
+}
+
+/// The door is not in effect: it did not answer a head that only it refuses.
+#[derive(Debug)]
+pub(crate) struct NotInEffect {
+    address: SocketAddr,
+    cause: String,
+}
+
+impl fmt::Display for NotInEffect {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, cause } = self;
+        write!(
+            out,
+            "the door before {address} is not in effect, and without it any client could take \
+             this program down: {cause}"
+        )
+    }
+}
+
+/// Makes sure that std calls the functions of `os.rs`, for each of the listeners.
+pub(crate) fn prove(mut addresses: impl Iterator<Item = SocketAddr>) -> Result<(), NotInEffect> {
+    addresses.try_for_each(prove_one)?;
+    PROVEN.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Connects to `address` and sends a head that the door refuses and `tiny_http` lets in.
+fn prove_one(address: SocketAddr) -> Result<(), NotInEffect> {
+    let failed = |cause: String| NotInEffect { address, cause };
+    // `::` takes IPv4 as well.
+    let all = address.ip().is_unspecified();
+    let ip = if all { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+    let answer = || -> io::Result<String> {
+        let within = Duration::from_secs(5);
+        let mut client = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), within)?;
+        client.set_read_timeout(Some(within))?;
+        client.write_all(b"GET /livez HTTP/1.1\r\n\r\n")?;
+        let mut answer = String::new();
+        client.take(1024).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = answer().map_err(|error| failed(error.to_string()))?;
+    if !answer.starts_with("HTTP/1.1 400 ") {
+        return Err(failed(format!("a request without Host got {:?}", answer.lines().next())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_program_whose_symbols_are_not_called_is_found_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::Builder::new().spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            assert!(socket.read(&mut [0; 64]).unwrap() > 0);
+            socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        });
+        let error = prove_one(address).unwrap_err().to_string();
+        assert!(error.contains("not in effect") && error.contains("200 OK"), "{error}");
+        server.unwrap().join().unwrap();
+    }
+}

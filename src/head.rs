@@ -1,0 +1,395 @@
+//! Pure: which request heads are let in, and what of them is handed on.
+//!
+//! Stricter than RFC 9112 asks where two readers could see two requests in one head (§11.2,
+//! request smuggling): a bare CR or LF, a folded line, a space before a colon, two lengths. There
+//! is no way to send a body. Handed on is a head of our own making: method, target, version and
+//! the few fields that the gateway reads, so that `tiny_http` parses little and refuses nothing.
+
+use std::io::Write as _;
+
+/// The longest head, in bytes; nginx takes 8 KiB a line, Go 1 MiB in all.
+pub(crate) const MAX_HEAD: usize = 16 << 10;
+/// The most header lines.
+pub(crate) const MAX_LINES: usize = 64;
+/// The longest method; the longest registered one has 17 letters.
+const MAX_METHOD: usize = 32;
+/// The field that names the connection to the worker. A client's own is dropped as all others.
+pub(crate) const DOOR: &str = "Door";
+
+/// A head that is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// For the log.
+    pub(crate) because: &'static str,
+}
+
+const fn refuse(status: u16, because: &'static str) -> Refusal {
+    Refusal { status, because }
+}
+
+/// The client took too long: RFC 9110 §15.5.9.
+pub(crate) const TOO_SLOW: Refusal = refuse(408, "the head was not whole in time");
+/// RFC 6585 §5.
+pub(crate) const TOO_LONG: Refusal = refuse(431, "the head is longer than 16 KiB");
+const TOO_MANY_LINES: Refusal = refuse(431, "the head has more than 64 header lines");
+const BAD_BYTE: Refusal = refuse(400, "a control byte, or a bare CR or LF");
+const BAD_REQUEST_LINE: Refusal = refuse(400, "the request line is not method, target, version");
+const BAD_VERSION: Refusal = refuse(505, "neither HTTP/1.1 nor HTTP/1.0");
+const BAD_FIELD: Refusal = refuse(400, "a header line is not name, colon, value");
+const BAD_HOST: Refusal = refuse(400, "not exactly one good Host");
+const BAD_LENGTH: Refusal = refuse(400, "the length of the body is given badly or twice");
+const BODY: Refusal = refuse(413, "the request has a body");
+const EXPECTATION: Refusal = refuse(417, "the request has an Expect");
+
+/// What of a good head the gateway wants to know.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Head<'a> {
+    method: &'a str,
+    target: &'a str,
+    /// HTTP/1.1 or later; else HTTP/1.0.
+    modern: bool,
+    close: bool,
+    keep_alive: bool,
+    if_none_match: Vec<&'a str>,
+}
+
+/// How many bytes of empty lines stand before the request: RFC 9112 §2.2.
+pub(crate) fn empty_lines(received: &[u8]) -> usize {
+    received.chunks_exact(2).take_while(|pair| pair == b"\r\n").count().saturating_mul(2)
+}
+
+/// The length of the first head in `received`, its empty line included, once it is whole.
+///
+/// `searched` bytes hold none, as an earlier call found. An error as soon as the bytes so far
+/// cannot become a good head.
+pub(crate) fn length(received: &[u8], searched: usize) -> Result<Option<usize>, Refusal> {
+    let from = searched.saturating_sub(3);
+    let fresh = received.get(from..).unwrap_or_default();
+    let end = fresh.windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4);
+    let head = received.get(..end.unwrap_or(received.len())).unwrap_or_default();
+    let mut before = from.checked_sub(1).and_then(|at| head.get(at)).copied();
+    for byte in head.get(from..).unwrap_or_default().iter().copied() {
+        let good = match byte {
+            b'\n' => before == Some(b'\r'),
+            b'\r' | b'\t' => before != Some(b'\r'),
+            0x20..=0x7e | 0x80.. => before != Some(b'\r'),
+            _ => false,
+        };
+        if !good {
+            return Err(BAD_BYTE);
+        }
+        before = Some(byte);
+    }
+    match end {
+        Some(end) if end > MAX_HEAD => Err(TOO_LONG),
+        None if received.len() >= MAX_HEAD => Err(TOO_LONG),
+        end => Ok(end),
+    }
+}
+
+/// Checks a whole head, as [`length`] found it.
+pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
+    let text = head.strip_suffix(b"\r\n\r\n").ok_or(BAD_REQUEST_LINE)?;
+    let mut lines =
+        text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let (method, target, modern) = request_line(lines.next().unwrap_or_default())?;
+    let mut head =
+        Head { method, target, modern, close: false, keep_alive: false, if_none_match: Vec::new() };
+    let (mut hosts, mut lengths, mut coded, mut expects) = (0_u32, Vec::new(), false, false);
+    for (number, line) in lines.enumerate() {
+        if number >= MAX_LINES {
+            return Err(TOO_MANY_LINES);
+        }
+        let (name, value) = field(line)?;
+        match name.to_ascii_lowercase().as_str() {
+            "host" if is_host(value) => hosts += 1,
+            "host" => return Err(BAD_HOST),
+            "content-length" => lengths.push(value),
+            "transfer-encoding" => coded = true,
+            "expect" => expects = true,
+            "connection" => connection(value, &mut head),
+            // A tag that is not ASCII is none of ours.
+            "if-none-match" => head.if_none_match.extend(ascii(value)),
+            _ => {}
+        }
+    }
+    if hosts > 1 || (modern && hosts == 0) {
+        return Err(BAD_HOST);
+    }
+    body(&lengths, coded)?;
+    // RFC 9110 §10.1.1: to be ignored in HTTP/1.0.
+    if expects && modern { Err(EXPECTATION) } else { Ok(head) }
+}
+
+/// RFC 9112 §3: one space each between method, target and version.
+fn request_line(line: &[u8]) -> Result<(&str, &str, bool), Refusal> {
+    let line = ascii(line).ok_or(BAD_REQUEST_LINE)?;
+    let mut parts = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(BAD_REQUEST_LINE);
+    };
+    // RFC 9110 §2.5: a higher minor version is understood as the highest that we know.
+    let modern = match version.strip_prefix("HTTP/").map(str::as_bytes) {
+        Some([b'1', b'.', b'0']) => false,
+        Some([b'1', b'.', b'1'..=b'9']) => true,
+        Some([b'0'..=b'9', b'.', b'0'..=b'9'] | [b'0'..=b'9']) => return Err(BAD_VERSION),
+        _ => return Err(BAD_REQUEST_LINE),
+    };
+    if method.len() > MAX_METHOD || !is_token(method.as_bytes()) || !is_target(method, target) {
+        return Err(BAD_REQUEST_LINE);
+    }
+    Ok((method, target, modern))
+}
+
+/// RFC 9112 §3.2: origin, absolute, authority (CONNECT only) or asterisk (OPTIONS only) form.
+fn is_target(method: &str, target: &str) -> bool {
+    let visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let absolute = ["http://", "https://"].iter().any(|scheme| {
+        target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    });
+    let form = target.starts_with('/')
+        || absolute
+        || (method == "OPTIONS" && target == "*")
+        || (method == "CONNECT" && is_host(target.as_bytes()) && !target.is_empty());
+    visible && form
+}
+
+/// RFC 9112 §5: no space before the colon (§5.1), no folded line (§5.2).
+fn field(line: &[u8]) -> Result<(&str, &[u8]), Refusal> {
+    let colon = line.iter().position(|byte| *byte == b':').ok_or(BAD_FIELD)?;
+    let (name, value) = line.split_at_checked(colon).ok_or(BAD_FIELD)?;
+    let name = ascii(name).filter(|name| is_token(name.as_bytes())).ok_or(BAD_FIELD)?;
+    Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
+}
+
+/// RFC 9112 §3.2: a bad value is as bad as none. The characters of RFC 3986 §3.2.2 and a port.
+fn is_host(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+}
+
+/// RFC 9112 §9.1 and §9.6. What else it names (`Upgrade`, `HTTP2-Settings`) is for fields that
+/// are dropped: RFC 9110 §7.8 lets a server ignore an offer to upgrade.
+fn connection(value: &[u8], head: &mut Head<'_>) {
+    for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        head.close |= option.eq_ignore_ascii_case(b"close");
+        head.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+    }
+}
+
+/// RFC 9112 §6: only a request without a body, or with one of no length, is let in.
+fn body(lengths: &[&[u8]], coded: bool) -> Result<(), Refusal> {
+    match (lengths, coded) {
+        ([], false) => Ok(()),
+        ([], true) => Err(BODY),
+        ([length], false) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
+            if length.iter().all(|digit| *digit == b'0') {
+                Ok(())
+            } else {
+                Err(BODY)
+            }
+        }
+        _ => Err(BAD_LENGTH),
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+}
+
+fn ascii(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii())
+}
+
+impl Head<'_> {
+    /// Writes the head that `tiny_http` is to see; `door` names the connection.
+    pub(crate) fn hand_on(&self, door: &str, out: &mut Vec<u8>) {
+        let minor = if self.modern { 1 } else { 0 };
+        let Self { method, target, .. } = self;
+        // Writing to a vector cannot fail.
+        let _ = write!(out, "{method} {target} HTTP/1.{minor}\r\n{DOOR}: {door}\r\n");
+        if self.close {
+            out.extend_from_slice(b"Connection: close\r\n");
+        } else if self.keep_alive {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+        for tags in &self.if_none_match {
+            let _ = write!(out, "If-None-Match: {tags}\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status with which `text` is refused as it would be at the door, or 0.
+    fn status(text: &[u8]) -> u16 {
+        let text = text.get(empty_lines(text)..).unwrap();
+        let outcome = length(text, 0).and_then(|length| match length {
+            Some(length) => check(text.get(..length).unwrap()).map(|_| ()),
+            None => panic!("not whole: {:?}", String::from_utf8_lossy(text)),
+        });
+        outcome.err().map_or(0, |refusal| refusal.status)
+    }
+
+    fn get(fields: &str) -> Vec<u8> {
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes()
+    }
+
+    #[test]
+    fn a_head_that_two_readers_could_read_in_two_ways_is_refused() {
+        for bad in [
+            "GET / HTTP/1.1\nHost: a\n\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\nY: c\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\rY: c\r\n\r\n",
+            "GET /\rx HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n folded\r\n\r\n",
+            "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX\u{e9}: x\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
+            "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /\u{7f} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET\t/\tHTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+            " GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /\r\n\r\n",
+            "GET\r\n\r\n",
+            "GET / HTTP\r\n\r\n",
+            "GET / HTTP/1\u{e9}\r\n\r\n",
+            "GET / HTTP/11.1\r\nHost: a\r\n\r\n",
+            "GET / http/1.1\r\nHost: a\r\n\r\n",
+            "GE(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /#a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+        ] {
+            assert_eq!(status(bad.as_bytes()), 400, "{bad:?}");
+        }
+        assert_eq!(
+            status(format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "G".repeat(33)).as_bytes()),
+            400
+        );
+    }
+
+    #[test]
+    fn what_is_no_http_is_refused_before_it_is_whole() {
+        for bad in [&b"\x16\x03\x01\x02\x00\x01"[..], b"GET / HTTP/1.1\n", b"\0", b"G\rE", b"\nG"] {
+            assert_eq!(length(bad, 0).unwrap_err().status, 400, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn no_body_is_let_in_however_its_length_is_given() {
+        for (fields, expected) in [
+            ("Content-Length: 0\r\n", 0),
+            ("Content-Length: 000\r\n", 0),
+            ("Content-Length: 1\r\n", 413),
+            ("Content-Length: 100000000000000\r\n", 413),
+            ("Content-Length: 9223372036854775807\r\n", 413),
+            ("Content-Length: 18446744073709551616\r\n", 413),
+            ("Transfer-Encoding: chunked\r\n", 413),
+            ("Transfer-Encoding: \r\n", 413),
+            ("Content-Length: -1\r\n", 400),
+            ("Content-Length: +0\r\n", 400),
+            ("Content-Length: 0x0\r\n", 400),
+            ("Content-Length:\r\n", 400),
+            ("Content-Length: 0, 0\r\n", 400),
+            ("Content-Length: 0\r\nContent-Length: 0\r\n", 400),
+            ("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", 400),
+        ] {
+            assert_eq!(status(&get(fields)), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn versions_and_expectations_are_answered_as_the_rfc_says() {
+        for (head, expected) in [
+            ("GET / HTTP/1.0\r\n\r\n", 0),
+            ("GET / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n", 0),
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", 417),
+            ("GET / HTTP/1.9\r\nHost: a\r\n\r\n", 0),
+            ("GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505),
+            ("GET / HTTP/2\r\nHost: a\r\n\r\n", 505),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        ] {
+            assert_eq!(status(head.as_bytes()), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn heads_that_clients_send_are_let_in() {
+        for good in [
+            "GET / HTTP/1.1\r\nHost: a.example:8080\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost:a\r\nX:\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1]:80\r\nX: caf\u{e9} \t x\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a/openid/v1/jwks HTTP/1.1\r\nHost: b\r\n\r\n",
+            "GET HTTPS://a HTTP/1.1\r\nHost: b\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+            "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "FROB /?a=/../b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n",
+        ] {
+            assert_eq!(status(good.as_bytes()), 0, "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_be_so_long_and_no_longer() {
+        assert_eq!(status(&get(&"A: b\r\n".repeat(MAX_LINES - 1))), 0);
+        assert_eq!(status(&get(&"A: b\r\n".repeat(MAX_LINES))), 431);
+        let fits = format!("A: {}\r\n", "b".repeat(MAX_HEAD - get("A: \r\n").len()));
+        assert_eq!(get(&fits).len(), MAX_HEAD);
+        assert_eq!(status(&get(&fits)), 0);
+        assert_eq!(status(&get(&format!("B{fits}"))), 431);
+        assert_eq!(length(&[b'a'; MAX_HEAD], 0).unwrap_err().status, 431);
+        assert_eq!(length(&[b'a'; MAX_HEAD - 1], 0), Ok(None));
+    }
+
+    #[test]
+    fn only_what_the_gateway_reads_is_handed_on() {
+        let head =
+            get("Door: 9:9\r\nConnection: Keep-Alive, Upgrade\r\nUpgrade: h2c\r\nAccept: x\r\n\
+             If-None-Match: \"a\"\r\nIf-None-Match: \u{e9}\r\nIf-None-Match: W/\"b\"\r\n");
+        let mut out = Vec::new();
+        check(&head).unwrap().hand_on("1:2", &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "GET / HTTP/1.1\r\nDoor: 1:2\r\nConnection: keep-alive\r\n\
+             If-None-Match: \"a\"\r\nIf-None-Match: W/\"b\"\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_head_in_pieces_is_found_as_one_in_one_piece() {
+        let mut text = get("A: b\r\n");
+        text.extend_from_slice(b"GET");
+        for cut in 0..text.len() {
+            let (first, whole) = (text.get(..cut).unwrap(), text.len() - 3);
+            match length(first, 0).unwrap() {
+                Some(length) => assert!(cut >= whole && length == whole),
+                None => assert_eq!(length(&text, cut).unwrap(), Some(whole), "{cut}"),
+            }
+        }
+    }
+}
