@@ -46,10 +46,10 @@ const ANSWER: Duration = Duration::from_secs(150);
 const LINGER: Duration = Duration::from_millis(300);
 /// And for how many bytes.
 const LINGER_BYTES: usize = 128 << 10;
-/// A connection that has asked at most once is not evicted before it could speak.
+/// A connection is not evicted before it could speak.
 const NEWCOMER: Duration = Duration::from_millis(50);
-/// Nor is one that is in use, by a client that keeps it alive, right after an answer.
-const REGULAR: Duration = Duration::from_millis(250);
+/// Nor right after an answer, which may still be on its way.
+const ANSWERED: Duration = Duration::from_millis(250);
 /// How often a full house is looked at again, where nothing says that it changed.
 const RECHECK: Duration = Duration::from_millis(10);
 /// How long to wait when the kernel has no descriptor or no memory for a connection.
@@ -121,6 +121,8 @@ struct Connection {
     mark: AtomicU64,
     /// It is being shut; nothing more is handed out.
     doomed: AtomicBool,
+    /// No head comes in after the answer that is in the making.
+    last: AtomicBool,
     /// Of an answer, until it is known to be taken.
     untaken: AtomicUsize,
     /// An answer is in the making.
@@ -181,8 +183,14 @@ pub(crate) fn accept(
         os::wait_readable(listener, None);
         make_room(listener);
         match kernel() {
-            Ok(fd) if admit(listener, fd) => return Ok(fd),
-            Ok(fd) => os::discard(fd),
+            Ok(fd) if admit(listener, fd) => {
+                COUNTS.let_in.fetch_add(1, Ordering::Relaxed);
+                return Ok(fd);
+            }
+            Ok(fd) => {
+                COUNTS.turned_away.fetch_add(1, Ordering::Relaxed);
+                os::discard(fd);
+            }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => {
                     return Err(error);
@@ -197,6 +205,31 @@ pub(crate) fn accept(
             },
         }
     }
+}
+
+/// What happened at the door since the start, by kind.
+struct Counts {
+    let_in: AtomicU64,
+    refused: AtomicU64,
+    evicted: AtomicU64,
+    cut: AtomicU64,
+    turned_away: AtomicU64,
+}
+
+static COUNTS: Counts = Counts {
+    let_in: AtomicU64::new(0),
+    refused: AtomicU64::new(0),
+    evicted: AtomicU64::new(0),
+    cut: AtomicU64::new(0),
+    turned_away: AtomicU64::new(0),
+};
+
+/// Logs the counts.
+pub(crate) fn tell_counts() {
+    let [let_in, refused, evicted, cut, turned_away] =
+        [&COUNTS.let_in, &COUNTS.refused, &COUNTS.evicted, &COUNTS.cut, &COUNTS.turned_away]
+            .map(|count| count.load(Ordering::Relaxed));
+    info!(let_in, refused, evicted, cut, turned_away; "connections since the start");
 }
 
 /// What there is for a newcomer.
@@ -276,6 +309,7 @@ fn admit(listener: RawFd, fd: RawFd) -> bool {
         heads: AtomicUsize::new(0),
         mark: AtomicU64::new(now()),
         doomed: AtomicBool::new(false),
+        last: AtomicBool::new(false),
         untaken: AtomicUsize::new(0),
         busy: Mutex::new(false),
         answered: Condvar::new(),
@@ -367,15 +401,25 @@ impl Table {
         Some(connection)
     }
 
-    /// Shuts a connection down: its thread wakes, sees the end, and `tiny_http` closes it.
-    fn doom(&self, connection: &Connection) {
+    /// Whether `connection` still has the descriptor that it was accepted with.
+    fn is_open(&self, connection: &Connection) -> bool {
         let index = usize::try_from(connection.fd).unwrap_or(usize::MAX);
         let open = self.connections.get(index).and_then(Option::as_ref);
-        let is_open = open.is_some_and(|open| open.id == connection.id);
-        if is_open && !connection.doomed.swap(true, Ordering::Relaxed) {
+        open.is_some_and(|open| open.id == connection.id)
+    }
+
+    /// Shuts a connection down: its thread wakes, sees the end, and `tiny_http` closes it.
+    fn doom(&self, connection: &Connection) {
+        if self.is_open(connection) && !connection.doomed.swap(true, Ordering::Relaxed) {
             os::discard_on_close(connection.fd);
             os::shutdown(connection.fd, Shutdown::Both);
             connection.answered.notify_all();
+        }
+    }
+
+    fn shut_for_reading(&self, connection: &Connection) {
+        if self.is_open(connection) {
+            os::shutdown(connection.fd, Shutdown::Read);
         }
     }
 
@@ -422,6 +466,9 @@ impl Table {
     /// Notes that so much was written, and frees the kernel's memory from those who have left
     /// their answers longest when all of them together leave too much. Returns these.
     fn note_untaken(&mut self, connection: &Connection, bytes: usize) -> Vec<SocketAddr> {
+        if !self.is_open(connection) {
+            return Vec::new();
+        }
         connection.untaken.fetch_add(bytes, Ordering::Relaxed);
         self.untaken = self.untaken.saturating_add(bytes);
         if self.untaken <= UNTAKEN_BYTES {
@@ -473,7 +520,8 @@ impl Entrance {
         let is_regular = |other: &Connection| other.heads.load(Ordering::Relaxed) > 1;
         let may_go = |other: &&Arc<Connection>| {
             let silent = now().saturating_sub(other.mark.load(Ordering::Relaxed));
-            let immune = if is_regular(other) { REGULAR } else { NEWCOMER };
+            let has_asked = other.heads.load(Ordering::Relaxed) > 0;
+            let immune = if has_asked { ANSWERED } else { NEWCOMER };
             !doomed(other) && u128::from(silent) >= immune.as_millis() && !*lock(&other.busy)
         };
         self.open
@@ -493,13 +541,23 @@ impl Connection {
             // Reset since it was accepted: tiny_http would panic on a request of it.
             return Err(End::Over);
         }
-        let found = self.find_head(fd, &mut input.received);
+        let is_last = || self.last.load(Ordering::Relaxed);
+        let found =
+            if is_last() { Err(Ended::Over) } else { self.find_head(fd, &mut input.received) };
         self.await_answer()?;
+        if is_last() {
+            // The client sees the end at once; the socket is closed when it has taken all.
+            os::shutdown(fd, Shutdown::Write);
+        }
         self.await_taking(fd)?;
+        if is_last() {
+            return Err(End::Over);
+        }
         let outcome = match found {
             Ok(length) => {
                 let whole = input.received.get(..length).unwrap_or_default();
                 head::check(whole).map(|head| {
+                    self.last.store(head.is_last(), Ordering::Relaxed);
                     head.hand_on(&format!("{fd}:{}", self.id), &mut input.head);
                     length
                 })
@@ -630,28 +688,30 @@ fn refuse(fd: RawFd, refusal: Refusal) {
     }
 }
 
+/// Counts an end and logs it, where it is an event.
 fn tell(end: End, peer: SocketAddr) {
+    let (line, count) = match end {
+        End::Over => return,
+        End::Refused(_) => (Line::Refused, &COUNTS.refused),
+        End::Evicted => (Line::Evicted, &COUNTS.evicted),
+        End::AnswerNotTaken | End::AnswerNotMade => (Line::Cut, &COUNTS.cut),
+    };
+    // Before that there is no client but the program itself.
     if !PROVEN.load(Ordering::Relaxed) {
-        // So far there has been no client but the program itself.
         return;
     }
-    let line = match end {
-        End::Over => return,
-        End::Refused(_) => Line::Refused,
-        End::Evicted => Line::Evicted,
-        End::AnswerNotTaken | End::AnswerNotMade => Line::Cut,
-    };
+    count.fetch_add(1, Ordering::Relaxed);
     if !logging::admits(line) {
         return;
     }
     match end {
+        End::Over => {}
         End::Refused(Refusal { status, because }) => {
             info!(status, why = because, peer:%; "refused");
         }
         End::Evicted => info!(why = "silent longest, and there was no room", peer:%; "evicted"),
         End::AnswerNotTaken => info!(why = "the client does not take its answer", peer:%; "cut"),
         End::AnswerNotMade => warn!(why = "no answer was made in time", peer:%; "cut"),
-        End::Over => {}
     }
 }
 
@@ -678,13 +738,11 @@ impl Turn {
 
     /// The answer was written whole and said that it is the last.
     pub(crate) fn last(self, bytes: usize) {
-        if let Some(connection) = &self.0 {
-            let table = lock(&TABLE);
-            let index = usize::try_from(connection.fd).unwrap_or(usize::MAX);
-            if table.connections.get(index).is_some_and(Option::is_some) {
-                // Its thread, which waits for the next head, sees the end.
-                os::shutdown(connection.fd, Shutdown::Read);
-            }
+        if let Some(connection) = &self.0
+            && !connection.last.swap(true, Ordering::Relaxed)
+        {
+            // The client did not know: wake the thread that waits for its next head.
+            lock(&TABLE).shut_for_reading(connection);
         }
         self.written(bytes);
     }

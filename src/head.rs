@@ -15,6 +15,8 @@ pub(crate) const MAX_LINES: usize = 64;
 const MAX_METHOD: usize = 32;
 /// The field that names the connection to the worker. A client's own is dropped as all others.
 pub(crate) const DOOR: &str = "Door";
+/// The field that says what the answer's `Connection` is to be; not there for none.
+pub(crate) const DOOR_CONNECTION: &str = "Door-Connection";
 
 /// A head that is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,16 +208,31 @@ fn ascii(bytes: &[u8]) -> Option<&str> {
 }
 
 impl Head<'_> {
+    /// What the answer is to say of the connection: RFC 9112 §9.3 and §C.2.2, an HTTP/1.0 client
+    /// must be told that it may go on.
+    fn connection(&self) -> Option<&'static str> {
+        match (self.modern, self.close, self.keep_alive) {
+            (_, true, _) | (false, false, false) => Some("close"),
+            (false, false, true) => Some("keep-alive"),
+            (true, false, _) => None,
+        }
+    }
+
+    /// Whether the client sends no other request.
+    pub(crate) fn is_last(&self) -> bool {
+        self.connection() == Some("close")
+    }
+
     /// Writes the head that `tiny_http` is to see; `door` names the connection.
+    ///
+    /// It is one of HTTP/1.1 and says nothing of closing: when the connection ends is the door's
+    /// business, so that no answer is left to the kernel on a socket that is no longer counted.
     pub(crate) fn hand_on(&self, door: &str, out: &mut Vec<u8>) {
-        let minor = if self.modern { 1 } else { 0 };
         let Self { method, target, .. } = self;
         // Writing to a vector cannot fail.
-        let _ = write!(out, "{method} {target} HTTP/1.{minor}\r\n{DOOR}: {door}\r\n");
-        if self.close {
-            out.extend_from_slice(b"Connection: close\r\n");
-        } else if self.keep_alive {
-            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        let _ = write!(out, "{method} {target} HTTP/1.1\r\n{DOOR}: {door}\r\n");
+        if let Some(connection) = self.connection() {
+            let _ = write!(out, "{DOOR_CONNECTION}: {connection}\r\n");
         }
         for tags in &self.if_none_match {
             let _ = write!(out, "If-None-Match: {tags}\r\n");
@@ -375,9 +392,27 @@ mod tests {
         check(&head).unwrap().hand_on("1:2", &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            "GET / HTTP/1.1\r\nDoor: 1:2\r\nConnection: keep-alive\r\n\
-             If-None-Match: \"a\"\r\nIf-None-Match: W/\"b\"\r\n\r\n"
+            "GET / HTTP/1.1\r\nDoor: 1:2\r\nIf-None-Match: \"a\"\r\nIf-None-Match: W/\"b\"\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn the_worker_is_told_what_to_say_of_the_connection() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", None),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: te, Close\r\n\r\n", Some("close")),
+            ("GET / HTTP/1.1\r\nHost: a\r\nConnection: closed\r\n\r\n", None),
+            ("GET / HTTP/1.0\r\n\r\n", Some("close")),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", Some("keep-alive")),
+            ("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", Some("close")),
+        ] {
+            let checked = check(head.as_bytes()).unwrap();
+            assert_eq!(checked.connection(), expected, "{head:?}");
+            let mut out = Vec::new();
+            checked.hand_on("1:2", &mut out);
+            assert!(out.starts_with(b"GET / HTTP/1.1\r\nDoor: 1:2\r\n"));
+        }
     }
 
     #[test]

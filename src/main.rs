@@ -262,6 +262,7 @@ impl Parts {
             logging::tell_left_out();
             let idle = self.public.idle_after();
             if idle.is_some() && idle == seen {
+                door::tell_counts();
                 return info!("stopped");
             }
             if Instant::now() >= deadline {

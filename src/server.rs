@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{Level, error, log, warn};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
-use tiny_http::{HTTPVersion, Request, Server};
+use tiny_http::{Request, Server};
 
 use crate::cache::{Cache, Copy, Shown, Unavailable};
 use crate::config::Listen;
@@ -347,15 +347,12 @@ fn values<'a>(request: &'a Request, name: &'static str) -> impl Iterator<Item = 
     named.map(|header| header.value.as_str())
 }
 
-/// What matters of a request, which the door has rewritten: `Connection` is one word or not there.
+/// What matters of a request, which the door has rewritten.
 fn asked(request: &Request, stopping: bool) -> Asked<'_> {
-    let connection = match values(request, "Connection").next() {
-        _ if stopping => Some("close"),
-        Some("close") => Some("close"),
-        // RFC 9112 §9.3 and §C.2.2: an HTTP/1.0 client must be told that it may go on.
-        Some(_) if *request.http_version() < HTTPVersion(1, 1) => Some("keep-alive"),
-        None if *request.http_version() < HTTPVersion(1, 1) => Some("close"),
-        Some(_) | None => None,
+    let connection = match values(request, head::DOOR_CONNECTION).next() {
+        Some("keep-alive") if !stopping => Some("keep-alive"),
+        None if !stopping => None,
+        Some(_) | None => Some("close"),
     };
     Asked {
         method: request.method().as_str(),
