@@ -25,6 +25,10 @@ lint: ## formatting, clippy and rustdoc, each warning an error
 build: ## the release binary
 	$(CARGO) build --locked --release
 
+.PHONY: static
+static: ## the release binary, fully static, for x86_64 (needs a musl target and musl-gcc)
+	$(CARGO) build --locked --release --target x86_64-unknown-linux-musl
+
 .PHONY: kind-up
 kind-up: ## a kind cluster with an https issuer and no anonymous access to the documents
 	tests/kind/up

@@ -572,7 +572,8 @@ impl Connection {
                 Ok(())
             }
             Err(refusal) => {
-                refuse(fd, refusal);
+                let method = if input.received.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
+                refuse(fd, method, refusal);
                 Err(End::Refused(refusal))
             }
         }
@@ -670,8 +671,8 @@ fn receive_more(fd: RawFd, received: &mut Vec<u8>, wait: bool) -> Result<(), End
 }
 
 /// Answers in `tiny_http`'s place, and lets the client read it before the connection is closed.
-fn refuse(fd: RawFd, refusal: Refusal) {
-    os::send(fd, &reply::refusal(refusal.status, SystemTime::now()));
+fn refuse(fd: RawFd, method: &str, refusal: Refusal) {
+    os::send(fd, &reply::refusal(method, refusal.status, SystemTime::now()));
     os::shutdown(fd, Shutdown::Write);
     let begin = Instant::now();
     let mut sink = [0; 2048];

@@ -201,9 +201,8 @@ fn with_text(
 }
 
 /// What the door answers to a head that it does not let in; the last on that connection.
-pub(crate) fn refusal(status: u16, now: SystemTime) -> Vec<u8> {
-    let asked =
-        Asked { method: "GET", target: "", if_none_match: Vec::new(), connection: Some("close") };
+pub(crate) fn refusal(method: &str, status: u16, now: SystemTime) -> Vec<u8> {
+    let asked = Asked { method, target: "", if_none_match: Vec::new(), connection: Some("close") };
     text(&asked, now, status, &format!("{}\n", reason(status).to_ascii_lowercase())).bytes
 }
 

@@ -1,0 +1,543 @@
+//! What the gateway promises under load, measured on the real binary.
+//!
+//! `outage` stops the API server for two minutes under a steady stream of requests; `rate` asks
+//! for what is cached 1,000 times a second; `upstream` is only the API server, for
+//! tests/bench/nginx. The exit code is 1 when a promise was broken.
+//!
+//! The stream is an open loop: each request is due at its time, whatever became of those before
+//! it, and its latency counts from then. So a pause of the gateway shows in every request that
+//! was due in it, and not only in the few that were under way (no coordinated omission).
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::significant_drop_tightening,
+    clippy::unwrap_used,
+    reason = "a program to look at, started by hand: it may talk, and fail loudly"
+)]
+
+#[allow(dead_code, reason = "shared with the tests, which ask for more")]
+#[path = "../tests/it/fake_api.rs"]
+mod fake_api;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use fake_api::{DISCOVERY, FakeApi, ISSUER, JWKS, SOON};
+
+const USAGE: &str = "\
+usage: measure outage | rate | upstream
+
+  outage     50 requests a second; upstream up (30 s), refusing (60 s), hanging (60 s), up (30 s)
+  rate       1,000 requests a second for 60 s, of what is cached
+  upstream   only the API server, until SIGTERM; prints the settings that lead to it
+
+environment:
+  SCALE      a factor for these durations, 1 by default
+  GATEWAY    the program to measure, by default the one that was built beside this one
+  CACHE_TTL_SECONDS and UPSTREAM_TIMEOUT_SECONDS (5 each by default), WORKERS, MAX_CONNECTIONS
+";
+
+/// Settings of the gateway that are passed on to it.
+const PASSED_ON: [&str; 2] = ["WORKERS", "MAX_CONNECTIONS"];
+/// Threads that send, each with a connection that it keeps.
+const CLIENTS: usize = 16;
+/// How long an answer may take, and how late a request may be sent, before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How exactly the end of an outage is seen: the stream asks for the key set every 40 ms.
+const SHARPNESS: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    let broken = match env::args().nth(1).as_deref() {
+        Some("outage") => outage(),
+        Some("rate") => rate(),
+        Some("upstream") => return upstream(),
+        Some(_) | None => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    broken.iter().for_each(|promise| println!("BROKEN: {promise}"));
+    if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The gateway while its upstream goes away and comes back; returns the promises it broke.
+fn outage() -> Vec<String> {
+    let [ttl, timeout] = [seconds("CACHE_TTL_SECONDS"), seconds("UPSTREAM_TIMEOUT_SECONDS")];
+    // The last phase must show what follows even when a try hangs at the moment of the return.
+    let again = scaled(30).max(ttl + timeout + Duration::from_secs(2));
+    let api = FakeApi::start();
+    let mut gateway = Gateway::start(&api);
+    let old_kid = api.kid();
+
+    let [up, refusing, hanging] = [scaled(30), scaled(60), scaled(60)];
+    let load = Load::start(gateway.public, 50, up + refusing + hanging + again, |n| n % 4 < 2);
+    let begin = load.begin;
+    sleep_until(begin + up);
+    api.go_down();
+    sleep_until(begin + up + refusing);
+    let silence = Silence::begin(api.address);
+    sleep_until(begin + up + refusing + hanging);
+    // As after a restart with a new signing key, by which a fresh copy shows.
+    api.rotate_key();
+    let _unanswered_for_ever = silence.end();
+    api.come_back();
+    let back = Instant::now();
+    let kid = api.kid();
+    let samples = load.finish(|due, path, body| match path {
+        DISCOVERY => is_discovery(body),
+        _ => has_key(body, &kid) || due < back + ttl + SHARPNESS && has_key(body, &old_kid),
+    });
+
+    let phases = [("upstream up", up), ("refusing", refusing), ("hanging", hanging), ("up", again)];
+    let failed = print_table(&samples, begin, &phases);
+    let fresh = samples
+        .iter()
+        .filter(|sample| sample.body.as_ref().is_ok_and(|body| has_key(body, &kid)))
+        .map(|sample| (sample.due + sample.took).saturating_duration_since(back))
+        .min();
+    let told = gateway.wait_for("upstream recovered", 0, Duration::ZERO);
+    let told = told.map(|(at, _)| at.saturating_duration_since(back));
+    let show = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), show_seconds);
+    println!(
+        "\nfresh after the return: {} by the new key, {} by the log; CACHE_TTL {}",
+        show(fresh),
+        show(told),
+        show_seconds(ttl)
+    );
+    let late = fresh.is_none_or(|fresh| fresh > ttl + SHARPNESS);
+    let failed = (failed > 0).then(|| format!("{failed} requests failed"));
+    let late = late.then(|| "the copy was not fresh within CACHE_TTL of the return".to_owned());
+    failed.into_iter().chain(late).collect()
+}
+
+/// The gateway under many requests for what it holds; returns the promises it broke.
+fn rate() -> Vec<String> {
+    let (ttl, duration) = (seconds("CACHE_TTL_SECONDS"), scaled(60));
+    let api = FakeApi::start();
+    let mut gateway = Gateway::start(&api);
+    let kid = api.kid();
+    let load = Load::start(gateway.public, 1000, duration, |_| true);
+    let begin = load.begin;
+    let samples = load.finish(|_, path, body| match path {
+        DISCOVERY => is_discovery(body),
+        _ => has_key(body, &kid),
+    });
+
+    let failed = print_table(&samples, begin, &[("cached", duration)]);
+    // Right after a round, so that none is half done; the next is due in 0.75 CACHE_TTL.
+    let so_far = gateway.read_log();
+    gateway.wait_for(" refreshed ", so_far, ttl + SOON).expect("a further round");
+    let [discovery, jwks] = [api.count(DISCOVERY), api.count(JWKS)];
+    let rounds = gateway.log.iter().filter(|(_, line)| line.contains(" refreshed ")).count();
+    println!(
+        "\nrounds of the gateway: {rounds} in {}; upstream saw {discovery} fetches of the discovery \
+         document, {jwks} of the key set",
+        show_seconds(begin.elapsed())
+    );
+    let more = (discovery, jwks) != (rounds, rounds);
+    let failed = (failed > 0).then(|| format!("{failed} requests failed"));
+    let more = more.then(|| "upstream did not see exactly two fetches a round".to_owned());
+    failed.into_iter().chain(more).collect()
+}
+
+/// The API server alone: prints the settings that lead to it, in a shell's words, and waits.
+fn upstream() -> ExitCode {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).expect("take signals");
+    let api = FakeApi::start();
+    println!("UPSTREAM_HOST={}", api.url());
+    println!("SA_TOKEN_PATH={}", api.volume.token().display());
+    println!("SA_CA_CERT_PATH={}", api.volume.ca().display());
+    signals.forever().next();
+    ExitCode::SUCCESS
+}
+
+/// The address of an API server that hangs: it takes connections and never says a word, not even
+/// after its return, as when the network in between has lost what was sent.
+struct Silence {
+    address: SocketAddr,
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<TcpStream>>,
+}
+
+impl Silence {
+    fn begin(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("the port of before");
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        let thread = thread::spawn(move || {
+            let taken = listener.incoming().map_while(Result::ok);
+            taken.take_while(|_| !ends.load(Ordering::Relaxed)).collect()
+        });
+        Self { address, over, thread }
+    }
+
+    /// Frees the address; the connections that were taken stay open until they are dropped.
+    fn end(self) -> Vec<TcpStream> {
+        self.over.store(true, Ordering::Relaxed);
+        // Wakes the thread.
+        drop(TcpStream::connect(self.address).expect("connect to ourselves"));
+        self.thread.join().unwrap()
+    }
+}
+
+/// The gateway that is measured; killed when dropped.
+struct Gateway {
+    child: Child,
+    public: SocketAddr,
+    lines: Receiver<(Instant, String)>,
+    /// What it has said and when, but for its access lines.
+    log: Vec<(Instant, String)>,
+}
+
+impl Gateway {
+    /// Starts it in front of `api` and returns when it holds both documents.
+    fn start(api: &FakeApi) -> Self {
+        let program = env::var_os("GATEWAY").map_or_else(beside_this, PathBuf::from);
+        let timeout = seconds("UPSTREAM_TIMEOUT_SECONDS").as_secs_f64().to_string();
+        let mut child = Command::new(&program)
+            .env_clear()
+            .envs(PASSED_ON.iter().filter_map(|name| Some((name, env::var_os(name)?))))
+            .env("LISTEN_ADDR", "127.0.0.1")
+            .env("LISTEN_PORT", "0")
+            .env("ADMIN_PORT", "off")
+            .env("UPSTREAM_HOST", api.url())
+            .env("SA_TOKEN_PATH", api.volume.token())
+            .env("SA_CA_CERT_PATH", api.volume.ca())
+            .env("CACHE_TTL_SECONDS", seconds("CACHE_TTL_SECONDS").as_secs_f64().to_string())
+            .env("UPSTREAM_TIMEOUT_SECONDS", timeout)
+            // Access lines as in operation, and a line for each round.
+            .env("RUST_LOG", "info,kube_issuer_gateway::cache=debug")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if !line.contains(" request path=") {
+                    let _ = sender.send((Instant::now(), line));
+                }
+            }
+        });
+        let public = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut gateway = Self { child, public, lines, log: Vec::new() };
+        let (_, line) = gateway.wait_for("listening public=", 0, SOON).expect("it listens");
+        gateway.public = word_after(&line, "public=").parse().expect("an address");
+        gateway.wait_for(" refreshed ", 0, SOON).expect("it holds both documents");
+        gateway
+    }
+
+    /// The first line with `needle` in it, but for the first `skip`, of those read and to come.
+    fn wait_for(
+        &mut self,
+        needle: &str,
+        skip: usize,
+        patience: Duration,
+    ) -> Option<(Instant, String)> {
+        let deadline = Instant::now() + patience;
+        self.read_log();
+        loop {
+            let found = self.log.iter().skip(skip).find(|(_, line)| line.contains(needle));
+            if found.is_some() {
+                return found.cloned();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.log.push(self.lines.recv_timeout(left).ok()?);
+        }
+    }
+
+    /// Reads what has come and returns how many lines there are.
+    fn read_log(&mut self) -> usize {
+        self.log.extend(self.lines.try_iter());
+        self.log.len()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A steady stream of requests, under way.
+struct Load {
+    begin: Instant,
+    clients: Vec<JoinHandle<Vec<Sample>>>,
+}
+
+/// When each request is due, and how it is sent. Both documents are asked for in turn.
+struct Schedule {
+    gateway: SocketAddr,
+    begin: Instant,
+    interval: Duration,
+    requests: u32,
+    /// The number of the next one: whichever client is free takes it.
+    next: AtomicU32,
+    /// Whether the one of this number goes over a connection that is kept, or over one of its own.
+    kept: fn(u32) -> bool,
+}
+
+/// One request and what became of it.
+struct Sample {
+    path: &'static str,
+    due: Instant,
+    /// From `due` until it was sent.
+    late: Duration,
+    /// From `due` until its end.
+    took: Duration,
+    /// The body of a 200, or why it failed.
+    body: Result<Arc<[u8]>, String>,
+}
+
+impl Load {
+    fn start(gateway: SocketAddr, rate: u32, duration: Duration, kept: fn(u32) -> bool) -> Self {
+        let interval = Duration::from_secs(1) / rate;
+        let requests = duration.as_nanos() / interval.as_nanos();
+        let schedule = Arc::new(Schedule {
+            gateway,
+            // When all clients wait for it.
+            begin: Instant::now() + Duration::from_millis(200),
+            interval,
+            requests: requests.try_into().expect("no more than four milliards of requests"),
+            next: AtomicU32::new(0),
+            kept,
+        });
+        let client = |_| {
+            let schedule = Arc::clone(&schedule);
+            thread::spawn(move || schedule.client())
+        };
+        Self { begin: schedule.begin, clients: (0..CLIENTS).map(client).collect() }
+    }
+
+    /// Waits for the last answer. A body that is not `right`, of those due at that time, is a
+    /// failure too.
+    fn finish(self, right: impl Fn(Instant, &str, &[u8]) -> bool) -> Vec<Sample> {
+        let samples = self.clients.into_iter().flat_map(|client| client.join().unwrap());
+        let judge = |mut sample: Sample| {
+            if sample.body.as_ref().is_ok_and(|body| !right(sample.due, sample.path, body)) {
+                sample.body = Err("wrong body".to_owned());
+            }
+            sample
+        };
+        samples.map(judge).collect()
+    }
+}
+
+impl Schedule {
+    /// Takes one request after the other until there are none.
+    fn client(&self) -> Vec<Sample> {
+        let (mut samples, mut kept, mut bodies) = (Vec::new(), None, Vec::new());
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.requests {
+                return samples;
+            }
+            let path = if number.is_multiple_of(2) { DISCOVERY } else { JWKS };
+            let due = self.begin + self.interval * number;
+            sleep_until(due);
+            let late = due.elapsed();
+            let body = if late > PATIENCE {
+                Err("not sent, all clients waited for answers".to_owned())
+            } else if (self.kept)(number) {
+                self.over_kept(&mut kept, path).map_err(|error| show_error(&error))
+            } else {
+                let connection = Connection::open(self.gateway);
+                let body = connection.and_then(|mut connection| connection.get(path, "close"));
+                body.map_err(|error| format!("on a new connection: {}", show_error(&error)))
+            };
+            let took = due.elapsed();
+            let body = body.map(|body| one_of_its_kind(&mut bodies, body));
+            samples.push(Sample { path, due, late, took, body });
+        }
+    }
+
+    /// Over the connection that is kept, which is opened when there is none and given up when a
+    /// request fails.
+    fn over_kept(&self, kept: &mut Option<Connection>, path: &str) -> io::Result<Vec<u8>> {
+        let mut connection = kept.take().map_or_else(|| Connection::open(self.gateway), Ok)?;
+        let body = connection.get(path, "keep-alive")?;
+        *kept = Some(connection);
+        Ok(body)
+    }
+}
+
+/// The equal one among `bodies`, so that thousands of answers take the memory of a few.
+fn one_of_its_kind(bodies: &mut Vec<Arc<[u8]>>, body: Vec<u8>) -> Arc<[u8]> {
+    let known = bodies.iter().find(|known| ***known == *body).cloned();
+    known.unwrap_or_else(|| {
+        bodies.push(body.into());
+        bodies.last().cloned().unwrap_or_default()
+    })
+}
+
+/// A connection to the gateway.
+struct Connection(BufReader<TcpStream>);
+
+impl Connection {
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// The body of a 200; any other answer is an error.
+    fn get(&mut self, path: &str, connection: &str) -> io::Result<Vec<u8>> {
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: {connection}\r\n\r\n");
+        self.0.get_mut().write_all(head.as_bytes())?;
+        let status = self.line()?;
+        let mut length = None;
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.parse().ok();
+            }
+        }
+        let Some(length) = length else { return Err(io::Error::other("no Content-Length")) };
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body)?;
+        if status == "HTTP/1.1 200 OK" { Ok(body) } else { Err(io::Error::other(status)) }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        match line.strip_suffix("\r\n") {
+            Some(line) => Ok(line.to_owned()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+fn is_discovery(body: &[u8]) -> bool {
+    let says = |name: &str, value: &str| {
+        let document = serde_json::from_slice::<Value>(body).ok();
+        document.is_some_and(|document| document.get(name).is_some_and(|it| it == value))
+    };
+    says("issuer", ISSUER) && says("jwks_uri", &format!("{ISSUER}{JWKS}"))
+}
+
+/// Whether `body` is a key set of this one key.
+fn has_key(body: &[u8], kid: &str) -> bool {
+    let keys = serde_json::from_slice::<Value>(body).ok();
+    let kids = keys.as_ref().and_then(|set| set.get("keys")?.as_array());
+    kids.is_some_and(|keys| {
+        keys.len() == 1 && keys.iter().all(|key| key.get("kid").is_some_and(|it| it == kid))
+    })
+}
+
+/// One line for each phase, which lasts as long as it says; returns how many requests failed.
+fn print_table(samples: &[Sample], begin: Instant, phases: &[(&str, Duration)]) -> usize {
+    println!("latency from the time at which a request was due; late: until it was sent\n");
+    println!(
+        "{:<14}{:>8}{:>8}{:>8}{:>12}{:>12}{:>12}{:>12}",
+        "phase", "seconds", "sent", "failed", "p50", "p99", "max", "late p99"
+    );
+    let mut from = begin;
+    for (name, duration) in phases {
+        let to = from + *duration;
+        let phase: Vec<_> =
+            samples.iter().filter(|sample| (from..to).contains(&sample.due)).collect();
+        let took: Vec<_> = phase.iter().map(|sample| sample.took).collect();
+        let late: Vec<_> = phase.iter().map(|sample| sample.late).collect();
+        println!(
+            "{name:<14}{:>8.1}{:>8}{:>8}{:>12}{:>12}{:>12}{:>12}",
+            duration.as_secs_f64(),
+            phase.len(),
+            phase.iter().filter(|sample| sample.body.is_err()).count(),
+            percentile(&took, 50),
+            percentile(&took, 99),
+            percentile(&took, 100),
+            percentile(&late, 99),
+        );
+        from = to;
+    }
+    let mut faults = BTreeMap::<_, usize>::new();
+    for fault in samples.iter().filter_map(|sample| sample.body.as_ref().err()) {
+        *faults.entry(fault).or_default() += 1;
+    }
+    for (fault, count) in &faults {
+        println!("failed {count} times: {fault}");
+    }
+    faults.values().sum()
+}
+
+/// The least of `times` that `percent` of them do not exceed.
+fn percentile(times: &[Duration], percent: usize) -> String {
+    let mut times = times.to_owned();
+    times.sort_unstable();
+    let rank = (times.len() * percent).div_ceil(100).saturating_sub(1);
+    times
+        .get(rank)
+        .map_or_else(|| "-".to_owned(), |time| format!("{:.3} ms", time.as_secs_f64() * 1000.0))
+}
+
+fn show_error(error: &io::Error) -> String {
+    // What a read timeout and a connect timeout are called.
+    if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) {
+        return format!("no answer within {}", show_seconds(PATIENCE));
+    }
+    error.to_string()
+}
+
+fn show_seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+fn sleep_until(at: Instant) {
+    thread::sleep(at.saturating_duration_since(Instant::now()));
+}
+
+/// So many seconds times `SCALE`.
+fn scaled(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).mul_f64(number("SCALE").unwrap_or(1.0))
+}
+
+/// A setting of the gateway in seconds, 5 by default.
+fn seconds(name: &str) -> Duration {
+    Duration::from_secs_f64(number(name).unwrap_or(5.0))
+}
+
+fn number(name: &str) -> Option<f64> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
+}
+
+/// `target/release/examples/measure` is this program, `target/release/kube-issuer-gateway` the
+/// one to measure.
+fn beside_this() -> PathBuf {
+    let mut path = env::current_exe().expect("the path of this program");
+    path.pop();
+    path.pop();
+    path.join("kube-issuer-gateway")
+}
+
+/// The word that follows `key`.
+fn word_after<'a>(line: &'a str, key: &str) -> &'a str {
+    let rest = line.split_once(key).map_or("", |(_, rest)| rest);
+    rest.split(' ').next().unwrap_or_default()
+}

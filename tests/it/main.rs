@@ -1,0 +1,29 @@
+//! Black-box tests: each starts the real binary against a fake API server that speaks real TLS.
+//!
+//! One test binary, so that it is linked once; one module per promise of the README. No test
+//! shares anything with another, and none sleeps for luck: each waits for a line of the log, a
+//! request at the fake API server or an answer.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::significant_drop_tightening,
+    clippy::unwrap_used,
+    reason = "helpers of tests, which clippy.toml does not know for tests, may fail loudly too"
+)]
+
+mod fake_api;
+mod gateway;
+mod client;
+
+mod startup;
+mod serving;
+mod caching;
+mod trust;
+mod upstream_failures;
+mod admin;
+mod shutdown;
+mod tidy;

@@ -1,0 +1,87 @@
+# shellcheck shell=bash
+# What the scripts of this folder share; sourced, never run. It works with bash 3.2 (macOS).
+# It leaves the working directory at the repository's root: cluster.yaml has a path relative to it.
+# shellcheck disable=SC2034 # the variables are for those who source it
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+cluster=kube-issuer-gateway
+context=kind-$cluster
+namespace=kube-issuer-gateway # of the gateway's service account, which has the same name
+discovery_path=/.well-known/openid-configuration
+jwks_path=/openid/v1/jwks
+
+die() {
+  echo "${0##*/}: $*" >&2
+  exit 1
+}
+
+need() { # need PROGRAM...
+  local program
+  for program in "$@"; do
+    command -v "$program" >/dev/null || die "$program is missing: install it, or put it on PATH"
+  done
+}
+
+k() { kubectl --context "$context" "$@"; }
+
+cluster_exists() { kind get clusters 2>/dev/null | grep -x "$cluster" >/dev/null; }
+
+# $work: a folder of this run's own, gone at exit with every process that was put into $pids.
+pids=""
+work=$(mktemp -d)
+clean_up() {
+  local pid
+  trap - EXIT
+  for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+  for pid in $pids; do wait "$pid" 2>/dev/null || true; done
+  rm -rf "$work"
+}
+trap clean_up EXIT
+
+read_kubeconfig() { # sets $server, and writes the cluster's CA to $work/ca.crt
+  local view=(config view --raw --minify)
+  server=$(k "${view[@]}" -o jsonpath='{.clusters[0].cluster.server}' 2>/dev/null) ||
+    die "the kubeconfig has no context $context: run 'make kind-up' first"
+  k "${view[@]}" -o go-template='{{index (index .clusters 0).cluster "certificate-authority-data" | base64decode}}' >"$work/ca.crt"
+}
+
+anonymous() { # anonymous PATH: the status that the API server answers to a request without credentials
+  curl -sS -o /dev/null -w '%{http_code}' --noproxy '*' --max-time 10 --cacert "$work/ca.crt" "$server$1"
+}
+
+mint() { # mint ACCOUNT [OPTION...]: a token that is valid for ten minutes, the least that Kubernetes gives
+  local account=$1
+  shift
+  k -n "$namespace" create token "$account" --duration=10m "$@"
+}
+
+write_token() { # the gateway's; by rename, as the kubelet does it, so that nobody ever reads half a token
+  (umask 077 && mint "$namespace" >"$work/token.new") && mv "$work/token.new" "$work/token"
+}
+
+renew_token() { # every four minutes until killed; while the API server is away, every fifteen seconds
+  local pause=240
+  trap 'kill "$!" 2>/dev/null; exit' TERM
+  while sleep "$pause" & wait "$!"; do
+    if write_token; then pause=240; else pause=15; fi
+  done
+}
+
+prepare_gateway() { # all that can go wrong before it starts
+  program=${GATEWAY:-${CARGO_TARGET_DIR:-target}/release/kube-issuer-gateway}
+  [ -x "$program" ] || die "$program is missing: run 'cargo build --release --locked' first, or set GATEWAY"
+  read_kubeconfig
+  write_token || die "no token for the service account $namespace/$namespace: run 'make kind-up' first"
+  renew_token &
+  pids="$pids $!"
+}
+
+start_gateway() { # on this machine against the cluster's API server, in the background; sets $gateway
+  # A process group of its own: otherwise Ctrl-C would reach the gateway twice, from the terminal and from the caller's trap,
+  # and a second signal ends it at once.
+  set -m
+  UPSTREAM_HOST=$server SA_TOKEN_PATH=$work/token SA_CA_CERT_PATH=$work/ca.crt "$program" &
+  gateway=$!
+  set +m
+  pids="$pids $gateway"
+}
