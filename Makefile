@@ -1,6 +1,7 @@
 # Each target is one command for an operator or a developer; `make help` lists them.
 CARGO ?= cargo
-BINARY := target/release/kube-issuer-gateway
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET)/release/kube-issuer-gateway
 
 .PHONY: help
 help: ## this list
@@ -28,6 +29,22 @@ build: ## the release binary
 .PHONY: static
 static: ## the release binary, fully static, for x86_64 (needs a musl target and musl-gcc)
 	$(CARGO) build --locked --release --target x86_64-unknown-linux-musl
+
+.PHONY: bench
+bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
+	GATEWAY=$(BINARY) tests/bench/nginx
+
+.PHONY: rate
+rate: build ## 1,000 requests a second for a minute: what upstream sees of them
+	GATEWAY=$(BINARY) $(CARGO) run --locked --release --quiet --example measure rate
+
+.PHONY: outage
+outage: build ## 50 requests a second while upstream is away for two minutes and comes back
+	GATEWAY=$(BINARY) $(CARGO) run --locked --release --quiet --example measure outage
+
+.PHONY: attack
+attack: build ## some fifty attacks against the gateway in 64 MiB: what polite clients get meanwhile
+	GATEWAY=$(BINARY) $(CARGO) run --locked --release --quiet --example attack
 
 .PHONY: kind-up
 kind-up: ## a kind cluster with an https issuer and no anonymous access to the documents

@@ -198,10 +198,12 @@ impl Cache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin_round(&self) {
+    fn begin_round(&self) -> Instant {
         let mut state = self.lock();
         state.fetching = true;
         state.wanted = false;
+        drop(state);
+        Instant::now()
     }
 
     /// Shows `document`, confirmed at `confirmed`; says whether it differs from the one before.
@@ -235,12 +237,13 @@ impl Cache {
         *self.lock().failed(kind) = Some(why);
     }
 
-    fn end_round(&self, pause: Duration) {
-        let now = Instant::now();
+    /// The next round begins `pause` after `begin`, when this one did: what a hanging upstream
+    /// cost must not be added to how stale a copy gets.
+    fn end_round(&self, begin: Instant, pause: Duration) {
         let mut state = self.lock();
         state.fetching = false;
-        state.last_round = Some(now);
-        state.next_round = now + pause;
+        state.last_round = Some(Instant::now());
+        state.next_round = begin + pause;
         drop(state);
         self.changed.notify_all();
     }
@@ -274,7 +277,7 @@ impl Refresher {
     /// Never returns; the refresher's thread.
     pub(crate) fn run(mut self) {
         loop {
-            self.cache.begin_round();
+            let begin = self.cache.begin_round();
             let retry_in = retry_pause(self.failures, self.cache.lifetimes.cache_ttl, jitter());
             let round = panic::catch_unwind(AssertUnwindSafe(|| self.round(retry_in)));
             let good = round.unwrap_or_else(|_| {
@@ -282,7 +285,7 @@ impl Refresher {
                 false
             });
             let pause = self.tell_outcome(good, retry_in);
-            self.cache.end_round(pause);
+            self.cache.end_round(begin, pause);
             self.cache.await_round();
         }
     }
@@ -402,14 +405,14 @@ impl Refresher {
     }
 }
 
-/// How long after a good round the next begins: before a copy is stale, and not for all replicas
+/// How long after the begin of a good round the next begins: before a copy is stale, and not for all replicas
 /// at one time. `jitter` is from 0 to 1.
 fn refresh_pause(cache_ttl: Duration, jitter: f64) -> Duration {
     cache_ttl.mul_f64(0.75 + 0.15 * jitter)
 }
 
-/// How long after a failed round the next begins, `failures` having failed before it: doubled
-/// each time, at most `CACHE_TTL`.
+/// How long after the begin of a failed round the next begins, `failures` having failed before it:
+/// doubled each time, at most `CACHE_TTL`.
 fn retry_pause(failures: u32, cache_ttl: Duration, jitter: f64) -> Duration {
     let doubled = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures));
     doubled.min(cache_ttl).min(LONGEST_RETRY).mul_f64(0.8 + 0.2 * jitter)

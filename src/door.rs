@@ -3,7 +3,7 @@
 //! Stands between `tiny_http` and the kernel, in the three functions of `os.rs`. `tiny_http` gets only
 //! connections that there is room, a descriptor and a thread for, and of each only whole, checked
 //! heads (`head.rs`), one at a time: the next one when the answer to the last was written and the
-//! client has taken it. So it never sees a body, a header without end, a pipeline or a descriptor
+//! client has taken what was written before. So it never sees a body, a header without end, a pipeline or a descriptor
 //! that cannot be had, and no worker ever waits for a client.
 //!
 //! A connection lives so: [`accept`] waits until somebody knocks, makes room by shutting whoever
@@ -62,6 +62,9 @@ const FEWEST: usize = 4;
 /// Bytes of answers that all clients together may leave untaken. It is the kernel's memory, and
 /// counts against the container's limit.
 const UNTAKEN_BYTES: usize = 8 << 20;
+/// Bytes of answers that one client may leave untaken and be given another: the send buffer holds
+/// these and the largest answer. To look after each answer would cost a system call.
+const UNTAKEN_ALLOWED: usize = 64 << 10;
 /// What is kept of a connection's input buffer between two requests.
 const KEPT_BUFFER: usize = 1 << 10;
 /// What of the descriptors is for other things than connections: two each of these.
@@ -125,11 +128,20 @@ struct Connection {
     last: AtomicBool,
     /// Of an answer, until it is known to be taken.
     untaken: AtomicUsize,
-    /// An answer is in the making.
-    busy: Mutex<bool>,
+    turn: Mutex<TurnState>,
     answered: Condvar,
     /// Only the connection's own thread looks at it.
     input: Mutex<Input>,
+}
+
+/// Whose turn it is on a connection.
+#[derive(Default)]
+struct TurnState {
+    /// The worker's: an answer is in the making.
+    busy: bool,
+    /// The connection's thread waits for that answer. A wake that nobody waits for would cost a
+    /// system call for each request.
+    awaited: bool,
 }
 
 #[derive(Default)]
@@ -311,7 +323,7 @@ fn admit(listener: RawFd, fd: RawFd) -> bool {
         doomed: AtomicBool::new(false),
         last: AtomicBool::new(false),
         untaken: AtomicUsize::new(0),
-        busy: Mutex::new(false),
+        turn: Mutex::default(),
         answered: Condvar::new(),
         input: Mutex::default(),
     });
@@ -342,7 +354,7 @@ pub(crate) fn receive(fd: RawFd, hand: impl FnOnce(&[u8]) -> usize) -> Option<us
     drop(input);
     if is_whole {
         // Before tiny_http can have seen the end of the head.
-        *lock(&connection.busy) = true;
+        lock(&connection.turn).busy = true;
         connection.heads.fetch_add(1, Ordering::Relaxed);
     }
     Some(count)
@@ -522,7 +534,7 @@ impl Entrance {
             let silent = now().saturating_sub(other.mark.load(Ordering::Relaxed));
             let has_asked = other.heads.load(Ordering::Relaxed) > 0;
             let immune = if has_asked { ANSWERED } else { NEWCOMER };
-            !doomed(other) && u128::from(silent) >= immune.as_millis() && !*lock(&other.busy)
+            !doomed(other) && u128::from(silent) >= immune.as_millis() && !lock(&other.turn).busy
         };
         self.open
             .iter()
@@ -549,7 +561,8 @@ impl Connection {
             // The client sees the end at once; the socket is closed when it has taken all.
             os::shutdown(fd, Shutdown::Write);
         }
-        self.await_taking(fd)?;
+        let over = is_last() || found.is_err();
+        self.await_taking(fd, if over { 0 } else { UNTAKEN_ALLOWED })?;
         if is_last() {
             return Err(End::Over);
         }
@@ -611,8 +624,11 @@ impl Connection {
 
     /// Waits until the worker has written the answer to the last head.
     fn await_answer(&self) -> Result<(), End> {
-        let in_the_making = |busy: &mut bool| *busy && !self.doomed.load(Ordering::Relaxed);
-        let waited = self.answered.wait_timeout_while(lock(&self.busy), ANSWER, in_the_making);
+        let in_the_making = |turn: &mut TurnState| {
+            turn.awaited = turn.busy && !self.doomed.load(Ordering::Relaxed);
+            turn.awaited
+        };
+        let waited = self.answered.wait_timeout_while(lock(&self.turn), ANSWER, in_the_making);
         let timeout = waited.unwrap_or_else(PoisonError::into_inner).1;
         match (timeout.timed_out(), self.doomed.load(Ordering::Relaxed)) {
             (true, _) => Err(End::AnswerNotMade),
@@ -621,15 +637,16 @@ impl Connection {
         }
     }
 
-    /// Waits until the client has taken the last answer. So the send buffer, which holds one,
-    /// always has room for the next, and a worker's write never waits.
-    fn await_taking(&self, fd: RawFd) -> Result<(), End> {
-        if self.untaken.load(Ordering::Relaxed) == 0 {
+    /// Waits until the client has taken its answers, if more than `allowed` bytes of them may be
+    /// untaken. So the send buffer always has room for the next, and a worker's write never waits.
+    fn await_taking(&self, fd: RawFd, allowed: usize) -> Result<(), End> {
+        if self.untaken.load(Ordering::Relaxed) <= allowed {
             return Ok(());
         }
         let begin = Instant::now();
         let mut pause = Duration::from_millis(1);
-        while os::unconfirmed(fd) > 0 {
+        // A reset connection has no peer, and its bytes will never be confirmed.
+        while os::unconfirmed(fd) > 0 && os::peer(fd).is_some() {
             if self.doomed.load(Ordering::Relaxed) {
                 return Err(End::Over);
             }
@@ -761,8 +778,13 @@ impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(connection) = &self.0 {
             connection.mark.store(now(), Ordering::Relaxed);
-            *lock(&connection.busy) = false;
-            connection.answered.notify_one();
+            let mut turn = lock(&connection.turn);
+            turn.busy = false;
+            let awaited = turn.awaited;
+            drop(turn);
+            if awaited {
+                connection.answered.notify_one();
+            }
         }
     }
 }
