@@ -32,19 +32,19 @@ static: ## the release binary, fully static, for x86_64 (needs a musl target and
 
 .PHONY: bench
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
-	GATEWAY=$(BINARY) tests/bench/nginx
+	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx
 
 .PHONY: rate
 rate: build ## 1,000 requests a second for a minute: what upstream sees of them
-	GATEWAY=$(BINARY) $(CARGO) run --locked --release --quiet --example measure rate
+	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example measure rate
 
 .PHONY: outage
 outage: build ## 50 requests a second while upstream is away for two minutes and comes back
-	GATEWAY=$(BINARY) $(CARGO) run --locked --release --quiet --example measure outage
+	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example measure outage
 
 .PHONY: attack
 attack: build ## some fifty attacks against the gateway in 64 MiB: what polite clients get meanwhile
-	GATEWAY=$(BINARY) $(CARGO) run --locked --release --quiet --example attack
+	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example attack
 
 .PHONY: kind-up
 kind-up: ## a kind cluster with an https issuer and no anonymous access to the documents
@@ -52,11 +52,11 @@ kind-up: ## a kind cluster with an https issuer and no anonymous access to the d
 
 .PHONY: kind-run
 kind-run: build ## the gateway on this host, in front of that cluster's API server
-	GATEWAY=$(BINARY) tests/kind/run
+	tests/kind/run
 
 .PHONY: kind-verify
 kind-verify: build ## real relying parties verify that cluster's tokens through the gateway
-	GATEWAY=$(BINARY) tests/kind/verify
+	tests/kind/verify
 
 .PHONY: kind-down
 kind-down: ## delete that cluster

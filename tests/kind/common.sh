@@ -71,9 +71,9 @@ prepare_gateway() { # all that can go wrong before it starts
   program=${GATEWAY:-${CARGO_TARGET_DIR:-target}/release/kube-issuer-gateway}
   [ -x "$program" ] || die "$program is missing: run 'cargo build --release --locked' first, or set GATEWAY"
   read_kubeconfig
-  write_token || die "no token for the service account $namespace/$namespace: run 'make kind-up' first"
-  renew_token &
+  renew_token & # first, so that its trap is set long before anything can end this script
   pids="$pids $!"
+  write_token || die "no token for the service account $namespace/$namespace: run 'make kind-up' first"
 }
 
 start_gateway() { # on this machine against the cluster's API server, in the background; sets $gateway
