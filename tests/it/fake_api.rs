@@ -511,6 +511,18 @@ pub(crate) fn key_set(keys: &[String]) -> String {
     format!(r#"{{"keys":[{}]}}"#, keys.join(","))
 }
 
+/// A key set of so many RSA keys, some 480 bytes each: the largest that a cluster may have.
+pub(crate) fn large_key_set(count: usize) -> String {
+    let key = |number| {
+        let modulus =
+            [&[0xc0], &digest::digest(&digest::SHA512, &[number]).as_ref().repeat(4)[1..]];
+        let (kid, n) = (format!("key-{number}"), URL_SAFE_NO_PAD.encode(modulus.concat()));
+        json!({ "use": "sig", "kty": "RSA", "kid": kid, "alg": "RS256", "n": n, "e": "AQAB" })
+    };
+    let keys: Vec<_> = (0..=u8::MAX).map(key).take(count).map(|key| key.to_string()).collect();
+    key_set(&keys)
+}
+
 /// What the API server signs tokens with.
 struct SigningKey {
     pair: EcdsaKeyPair,

@@ -1,7 +1,8 @@
 //! The gateway under test: the real binary, a child process, on ports the kernel chose.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -12,6 +13,11 @@ use std::time::{Duration, Instant};
 
 use crate::client::{self, Response};
 use crate::fake_api::{FakeApi, SOON};
+
+/// The binary under test: `$GATEWAY`, such as a static one, or the one that cargo has just built.
+pub(crate) fn binary() -> OsString {
+    env::var_os("GATEWAY").unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-issuer-gateway").into())
+}
 
 /// A gateway that listens.
 pub(crate) struct Gateway {
@@ -47,7 +53,7 @@ impl Gateway {
 
     /// With the settings that lead to `api`, and free ports.
     pub(crate) fn builder(api: &FakeApi) -> Builder {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kube-issuer-gateway"));
+        let mut command = Command::new(binary());
         command.env_clear().stdin(Stdio::null());
         Builder { command }
             .set("LISTEN_ADDR", "127.0.0.1")
@@ -149,6 +155,12 @@ impl Process {
         self.log.wait_for(needle)
     }
 
+    /// Waits from here on find only lines that are still to come.
+    pub(crate) fn forget_log(&self) {
+        let mut lines = self.log.inner.lock().unwrap();
+        lines.forgotten = lines.all.len();
+    }
+
     /// All lines so far, to assert on what is not there.
     pub(crate) fn log(&self) -> String {
         self.log.text()
@@ -246,6 +258,8 @@ struct Lines {
     all: Vec<String>,
     /// For each needle, the index after the line that was found last.
     found: HashMap<String, usize>,
+    /// So many of the first lines are not looked at.
+    forgotten: usize,
     ended: bool,
 }
 
@@ -292,7 +306,8 @@ impl Log {
 
 impl Lines {
     fn next(&self, needle: &str) -> Option<usize> {
-        let from = self.found.get(needle).copied().unwrap_or_default();
+        let found = self.found.get(needle).copied().unwrap_or_default();
+        let from = found.max(self.forgotten);
         self.all.iter().skip(from).position(|line| line.contains(needle)).map(|n| from + n)
     }
 }

@@ -24,6 +24,7 @@ mod serving;
 mod caching;
 mod trust;
 mod upstream_failures;
+mod hostile_clients;
 mod admin;
 mod shutdown;
 mod tidy;

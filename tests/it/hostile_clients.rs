@@ -1,0 +1,540 @@
+//! No client can take the gateway down: what hostile ones are answered, what they cost, and that
+//! polite ones are served meanwhile.
+//!
+//! The same attacks, longer and measured, are `examples/attack.rs`. Nothing here is timed.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::client::{self, Client, Response};
+use crate::fake_api::{Answer, DISCOVERY, FakeApi, JWKS, SOON, large_key_set};
+use crate::gateway::{Builder, Gateway, eventually, field};
+
+/// What the gateway may use of the 64 MiB that it is to live in.
+const MOST_KIB: usize = 48 << 10;
+/// The door's bound for answers that nobody takes, all together, and one that is being written by
+/// each worker.
+const MOST_UNTAKEN: usize = (8 << 20) + 4 * (128 << 10);
+
+/// A gateway that is going to be attacked, and a polite client that stays.
+struct Scene {
+    gateway: Gateway,
+    polite: Client,
+    document: Vec<u8>,
+    threads: usize,
+    descriptors: usize,
+    // Ends after the gateway.
+    _api: FakeApi,
+}
+
+impl Scene {
+    fn start() -> Self {
+        Self::with(FakeApi::start(), |builder| builder)
+    }
+
+    /// The key set has 100 RSA keys.
+    fn with_large_key_set() -> Self {
+        let api = FakeApi::start();
+        api.set(JWKS, Answer::jwks(large_key_set(100)));
+        let scene = Self::with(api, |builder| builder);
+        assert!(scene.document.len() > 45_000, "{}", scene.document.len());
+        scene
+    }
+
+    fn with(api: FakeApi, configure: impl FnOnce(Builder) -> Builder) -> Self {
+        let gateway = configure(Gateway::builder(&api)).start();
+        let document = gateway.get(JWKS).body;
+        eventually("no connection is left", || gateway.descriptors() == gateway.descriptors());
+        let (threads, descriptors) = (gateway.threads(), gateway.descriptors());
+        let polite = Client::connect(gateway.public);
+        Self { gateway, polite, document, threads, descriptors, _api: api }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.gateway.public
+    }
+
+    /// Both polite clients get what they ask for: one that keeps its connection, one that has
+    /// just come.
+    fn assert_polite_are_served(&mut self) {
+        let kept = self.polite.get(JWKS);
+        assert!(kept.status == 200 && kept.body == self.document, "{kept:?}");
+        self.assert_a_newcomer_is_served();
+    }
+
+    fn assert_a_newcomer_is_served(&self) {
+        let new = self.gateway.get(JWKS);
+        assert!(new.status == 200 && new.body == self.document, "{new:?}");
+    }
+
+    /// The polite are served, little memory was used, and nothing is left of the attack.
+    fn assert_unharmed(mut self) {
+        self.assert_polite_are_served();
+        self.assert_recovered();
+    }
+
+    fn assert_recovered(self) {
+        let Self { gateway, polite, threads, descriptors, .. } = self;
+        drop(polite);
+        assert!(gateway.peak_kib() < MOST_KIB, "{} KiB", gateway.peak_kib());
+        eventually("threads and descriptors are as before", || {
+            gateway.threads() <= threads && gateway.descriptors() <= descriptors
+        });
+        assert_eq!(client::get(gateway.admin.unwrap(), "/livez").status, 200);
+        assert!(!gateway.has_ended());
+    }
+}
+
+/// Sends these bytes on a connection of their own and reads to its end: the status of each answer,
+/// in order. Nothing but whole answers may come.
+fn statuses(address: SocketAddr, bytes: &[u8]) -> Vec<u16> {
+    let mut socket = connect(address);
+    // The gateway need not listen to the end.
+    let _ = socket.write_all(bytes);
+    let mut received = Vec::new();
+    // Nor need the end be a clean one, when it did not.
+    if let Err(error) = socket.read_to_end(&mut received) {
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{:?}", text(bytes));
+    }
+    let (mut statuses, mut rest) = (Vec::new(), text(&received));
+    while !rest.is_empty() {
+        let (head, body) = rest.split_once("\r\n\r\n").expect("a whole head");
+        let line = |name| head.lines().find_map(|line| line.strip_prefix(name));
+        let status = line("HTTP/1.1 ").and_then(|line| line.get(..3)?.parse().ok());
+        let length = line("Content-Length: ").map_or(0, |length| length.parse().unwrap());
+        statuses.push(status.expect("a status"));
+        rest = body.get(length..).expect("a whole body").to_owned();
+    }
+    statuses
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).expect("connect to the gateway");
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket.set_write_timeout(Some(SOON)).unwrap();
+    socket
+}
+
+/// A connection that takes little at a time, in segments as small as on a bad path.
+fn connect_narrow(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.set_tcp_mss(536).unwrap();
+    socket.connect(&address.into()).expect("connect to the gateway");
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    socket.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    socket
+}
+
+/// A request for the key set with these header lines.
+fn get(fields: &str) -> Vec<u8> {
+    request("GET", JWKS, fields)
+}
+
+/// The last one on its connection.
+fn last(method: &str, target: &str) -> Vec<u8> {
+    request(method, target, "Connection: close\r\n")
+}
+
+fn request(method: &str, target: &str, fields: &str) -> Vec<u8> {
+    format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes()
+}
+
+// What is answered.
+
+#[test]
+fn a_head_in_which_two_readers_see_two_requests_ends_its_connection() {
+    let scene = Scene::start();
+    let smuggled = text(&get("")).replace(JWKS, "/smuggled");
+    for (shape, status) in [
+        ("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n", 400),
+        ("Content-Length: 0\r\nContent-Length: 41\r\n\r\n", 400),
+        ("Content-Length: 0, 41\r\n\r\n", 400),
+        ("Content-Length: +0\r\n\r\n", 400),
+        ("Content-Length: 0x0\r\n\r\n", 400),
+        ("Content-Length: \r\n\r\n", 400),
+        ("X: a\nContent-Length: 41\r\n\r\n", 400),
+        ("X: a\n\n", 400),
+        ("X: a\rContent-Length: 41\r\n\r\n", 400),
+        ("X: a\r\n Content-Length: 41\r\n\r\n", 400),
+        ("X: a\r\n\tContent-Length: 41\r\n\r\n", 400),
+        ("Content-Length : 41\r\n\r\n", 400),
+        ("Content-Length\t: 41\r\n\r\n", 400),
+        ("Content-Length\0: 41\r\n\r\n", 400),
+        ("X: \0\r\nContent-Length: 41\r\n\r\n", 400),
+        ("Host: b\r\n\r\n", 400),
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked\r\n\r\n-1\r\n", 413),
+        ("Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 413),
+        ("Transfer-Encoding: chunked\r\n\r\n0;a=\n\r\n", 413),
+        ("Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 413),
+        ("Transfer-Encoding:\r\n\r\n", 413),
+        ("Content-Length: 41\r\n\r\n", 413),
+    ] {
+        for method in ["GET", "POST"] {
+            let head = format!("{method} {JWKS} HTTP/1.1\r\nHost: a\r\n{shape}{smuggled}");
+            assert_eq!(statuses(scene.address(), head.as_bytes()), [status], "{head:?}");
+        }
+    }
+    let log = scene.gateway.log();
+    assert!(!log.contains("smuggled"), "{log}");
+    scene.assert_unharmed();
+}
+
+#[test]
+fn no_body_is_waited_for_however_it_is_announced() {
+    let scene = Scene::start();
+    let length = |length: &str| format!("Content-Length: {length}\r\n");
+    for (method, fields, body, status) in [
+        ("POST", length("1000000"), Vec::new(), 413),
+        ("GET", length("100000000000000"), Vec::new(), 413),
+        ("GET", length("9000000000000000000"), Vec::new(), 413),
+        ("GET", length("18446744073709551615"), Vec::new(), 413),
+        ("GET", length("18446744073709551616"), Vec::new(), 413),
+        ("GET", length(&"9".repeat(1000)), Vec::new(), 413),
+        ("POST", "Transfer-Encoding: chunked\r\n".into(), b"1\r\nx\r\n".repeat(100_000), 413),
+        ("POST", length("600000"), vec![b'x'; 600_000], 413),
+        ("POST", length("4") + "Expect: 100-continue\r\n", Vec::new(), 413),
+        ("GET", "Expect: 100-continue\r\n".into(), Vec::new(), 417),
+        ("GET", "Expect: something\r\n".into(), Vec::new(), 417),
+    ] {
+        let sent = [request(method, JWKS, &fields), body].concat();
+        assert_eq!(statuses(scene.address(), &sent), [status], "{method} {fields:?}");
+    }
+    scene.assert_unharmed();
+}
+
+#[test]
+fn what_is_not_http_1_is_refused() {
+    let scene = Scene::start();
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03random".to_vec();
+    let garbage: Vec<u8> = (0..=255).cycle().take(5000).map(|byte: u8| byte ^ 0x5a).collect();
+    for (sent, status) in [
+        (hello, 400),
+        (garbage, 400),
+        (vec![0; 100_000], 400),
+        (b"GET /\r\n\r\n".to_vec(), 400),
+        (b"GET / HTTP/0.9\r\nHost: a\r\n\r\n".to_vec(), 505),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), 505),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), 400),
+        (b"\r\n\r\n\r\n \r\n\r\n".to_vec(), 400),
+    ] {
+        assert_eq!(statuses(scene.address(), &sent), [status], "{:?}", text(&sent));
+    }
+    scene.assert_unharmed();
+}
+
+#[test]
+fn what_is_odd_but_good_is_answered() {
+    let scene = Scene::start();
+    let upgrade = "Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n\
+                   HTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    for (sent, status) in [
+        (get(upgrade), 200),
+        (format!("GET {JWKS} HTTP/1.0\r\n\r\n").into(), 200),
+        (format!("GET {JWKS} HTTP/1.0\r\nExpect: 100-continue\r\n\r\n").into(), 200),
+        ([b"\r\n\r\n".to_vec(), last("GET", JWKS)].concat(), 200),
+        (last("GET", &format!("http://elsewhere.example{JWKS}")), 200),
+        (last("GET", "http://elsewhere.example"), 404),
+        (last("OPTIONS", "*"), 404),
+        (last("CONNECT", "a:443"), 404),
+        (last("GET", &format!("/{}", "a".repeat(15_000))), 404),
+        (last("FROB", JWKS), 405),
+    ] {
+        assert_eq!(statuses(scene.address(), &sent), [status], "{:?}", text(&sent));
+    }
+    scene.assert_unharmed();
+}
+
+#[test]
+fn a_head_without_end_is_cut_off() {
+    let scene = Scene::start();
+    let begun = format!("GET {JWKS} HTTP/1.1\r\nHost: a\r\nX: ");
+    for more in [vec![b'x'; 1 << 20], b"x\r\nX: ".repeat(100_000), b"x".repeat(20 << 10)] {
+        let sent = [begun.as_bytes(), &more].concat();
+        assert_eq!(statuses(scene.address(), &sent), [431]);
+    }
+    let path = last("GET", &format!("/{}", "a".repeat(100_000)));
+    assert_eq!(statuses(scene.address(), &path), [431]);
+    let lines = get(&"X: y\r\n".repeat(64));
+    assert_eq!(statuses(scene.address(), &lines), [431]);
+    scene.assert_unharmed();
+}
+
+#[test]
+fn pipelined_requests_are_all_answered_in_their_order() {
+    let scene = Scene::start();
+    let (mut sent, mut expected) = (Vec::new(), Vec::new());
+    for (target, status) in [(JWKS, 200), ("/nowhere", 404), (DISCOVERY, 200)].repeat(100) {
+        sent.extend(request("GET", target, ""));
+        expected.push(status);
+    }
+    sent.extend(last("GET", "/livez"));
+    expected.push(200);
+
+    assert_eq!(statuses(scene.address(), &sent), expected);
+
+    scene.assert_unharmed();
+}
+
+// Who takes long.
+
+#[test]
+fn a_head_that_does_not_come_whole_is_given_up() {
+    let mut scene = Scene::start();
+    let begun = format!("GET {JWKS} HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(14 << 10));
+    let slow: Vec<_> = (0..100)
+        .map(|_| {
+            let mut socket = connect(scene.address());
+            socket.write_all(begun.as_bytes()).unwrap();
+            socket
+        })
+        .collect();
+    scene.assert_polite_are_served();
+
+    for mut socket in slow {
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:?}");
+    }
+
+    scene.assert_unharmed();
+}
+
+#[test]
+fn an_answer_comes_whole_on_a_path_of_small_segments() {
+    let mut scene = Scene::with_large_key_set();
+    let mut narrow = connect_narrow(scene.address());
+    for _ in 0..3 {
+        narrow.write_all(&get("")).unwrap();
+        let answer = read_slowly(&mut narrow, scene.document.len());
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{:?}", text(&answer));
+        assert!(answer.ends_with(&scene.document));
+        scene.assert_polite_are_served();
+    }
+    drop(narrow);
+    scene.assert_unharmed();
+}
+
+/// Reads an answer with a body of this length a few bytes at a time.
+fn read_slowly(socket: &mut TcpStream, length: usize) -> Vec<u8> {
+    let (mut answer, mut buffer) = (Vec::new(), [0; 100]);
+    loop {
+        let count = socket.read(&mut buffer).expect("more of the answer");
+        assert!(count > 0, "the end after {} bytes", answer.len());
+        answer.extend_from_slice(&buffer[..count]);
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        if head.is_some_and(|head| answer.len() >= head + 4 + length) {
+            return answer;
+        }
+    }
+}
+
+#[test]
+fn answers_that_nobody_takes_are_bounded_all_together() {
+    let mut scene = Scene::with_large_key_set();
+    let mut unread = Vec::new();
+    for _ in 0..300 {
+        let mut socket = connect_narrow(scene.address());
+        // The second one waits until the first answer was taken.
+        socket.write_all(&get("").repeat(2)).unwrap();
+        unread.push(socket);
+        let untaken = untaken(scene.address());
+        assert!(untaken <= MOST_UNTAKEN, "{untaken}");
+    }
+    scene.assert_polite_are_served();
+    scene.gateway.wait_for_log("cut");
+    let untaken = untaken(scene.address());
+    assert!((1 << 20..=MOST_UNTAKEN).contains(&untaken), "{untaken}");
+    drop(unread);
+    scene.assert_unharmed();
+}
+
+/// Bytes that the kernel holds of what the gateway wrote: proc_pid_net(5), `tx_queue`.
+fn untaken(address: SocketAddr) -> usize {
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", address.port());
+    let queue = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (local, queues) = (words.next()?, words.nth(2)?);
+        let queue = queues.split(':').next()?;
+        local.ends_with(&port).then(|| usize::from_str_radix(queue, 16).unwrap())
+    };
+    sockets.lines().skip(1).filter_map(queue).sum()
+}
+
+#[test]
+fn a_pipeline_whose_answers_nobody_reads_stands_still() {
+    let mut scene = Scene::with_large_key_set();
+    let pipeline = get("").repeat(1000);
+    let mut unread = Vec::new();
+    for _ in 0..16 {
+        let mut socket = connect_narrow(scene.address());
+        // Until there is no room in any buffer, which is the expected end.
+        let stuck = (0..1000).find_map(|_| socket.write_all(&pipeline).err());
+        assert!(stuck.is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+        unread.push(socket);
+        scene.assert_polite_are_served();
+    }
+    drop(unread);
+    scene.assert_unharmed();
+}
+
+// Who comes and goes.
+
+#[test]
+fn resets_harm_nobody() {
+    let mut scene = Scene::start();
+    for sent in [Vec::new(), get(""), get("").repeat(20), b"GET".to_vec()] {
+        for _ in 0..100 {
+            let mut socket = connect(scene.address());
+            socket.write_all(&sent).unwrap();
+            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        scene.assert_polite_are_served();
+    }
+    let log = scene.gateway.log();
+    assert!(!log.contains("panic"), "{log}");
+    scene.assert_unharmed();
+}
+
+#[test]
+fn who_connects_and_leaves_harms_nobody() {
+    let mut scene = Scene::start();
+    for n in 0..500 {
+        let socket = connect(scene.address());
+        if n % 2 == 0 {
+            socket.shutdown(Shutdown::Write).unwrap();
+        }
+    }
+    scene.assert_polite_are_served();
+    scene.assert_unharmed();
+}
+
+// More than there is room for.
+
+#[test]
+fn a_newcomer_is_let_in_however_many_are_there() {
+    for opening in [Vec::new(), get(""), b"GET / HT".to_vec()] {
+        let most = |builder: Builder| builder.set("MAX_CONNECTIONS", "64");
+        let scene = Scene::with(FakeApi::start(), most);
+        let mut crowd = Vec::new();
+        for n in 0..400 {
+            let mut socket = connect(scene.address());
+            socket.write_all(&opening).unwrap();
+            crowd.push(socket);
+            if n % 40 == 0 {
+                scene.assert_a_newcomer_is_served();
+            }
+        }
+        scene.assert_a_newcomer_is_served();
+        scene.gateway.wait_for_log("evicted");
+        // One thread a connection, and a few that are about to end.
+        let threads = scene.gateway.threads();
+        assert!(threads <= scene.threads + 64 + 16, "{threads}");
+        drop(crowd);
+        scene.assert_recovered();
+    }
+}
+
+#[test]
+fn a_lack_of_descriptors_lowers_the_number_of_connections() {
+    let few = |builder: Builder| builder.under(&["sh", "-c", "ulimit -n 100 && exec \"$0\""]);
+    let scene = Scene::with(FakeApi::start(), few);
+    let line = scene.gateway.wait_for_log("fewer connections than wanted");
+    assert_eq!(field(&line, "allowed"), Some("18"), "{line}");
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        let mut socket = connect(scene.address());
+        socket.write_all(&get("")).unwrap();
+        crowd.push(socket);
+        assert!(scene.gateway.descriptors() <= 100);
+    }
+    scene.assert_a_newcomer_is_served();
+    drop(crowd);
+    scene.assert_recovered();
+}
+
+#[test]
+fn the_admin_listener_has_a_door_too() {
+    let scene = Scene::start();
+    let admin = scene.gateway.admin.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(connect(admin));
+    }
+    assert_eq!(client::get(admin, "/livez").status, 200);
+    drop(crowd);
+    let huge = request("GET", "/livez", "Content-Length: 100000000000000\r\n");
+    assert_eq!(statuses(admin, &huge), [413]);
+    let endless = request("GET", "/livez", &format!("X: {}\r\n", "x".repeat(1 << 20)));
+    assert_eq!(statuses(admin, &endless), [431]);
+    scene.assert_unharmed();
+}
+
+// The log.
+
+#[test]
+fn no_client_can_forge_a_line() {
+    let scene = Scene::start();
+    for target in
+        ["/a%0a2026-01-01T00:00:00.000Z%20INFO%20%20listening", "/a\"b\\c=d", "/%1b[31m%00", "/a=b"]
+    {
+        assert_eq!(statuses(scene.address(), &last("GET", target)), [404]);
+        let line = scene.gateway.wait_for_log("status=404");
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(time.len() == 24 && rest.starts_with("INFO  request path="), "{line:?}");
+        assert_eq!(field(&line, "status"), Some("404"), "{line:?}");
+    }
+    // These get no further than the door, which says nothing of what they sent.
+    for target in ["/a\nlistening public=evil", "/a\u{1b}[31mevil", "/a evil HTTP/1.1 x"] {
+        assert_eq!(statuses(scene.address(), &last("GET", target)), [400]);
+        let line = scene.gateway.wait_for_log("refused");
+        assert_eq!(field(&line, "status"), Some("400"), "{line:?}");
+    }
+    let log = scene.gateway.log();
+    assert!(!log.contains("evil") && log.matches("listening public=").count() == 1, "{log}");
+    assert!(log.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)), "{log:?}");
+}
+
+#[test]
+fn a_flood_of_requests_is_no_flood_of_lines() {
+    const ALL: usize = 300;
+    let api = FakeApi::start();
+    let gateway = Gateway::builder(&api).set("LOG_LINES_PER_SECOND", "5").start();
+    for (path, message, kind) in [
+        (JWKS, "INFO  request path=/openid/v1/jwks ", "request"),
+        ("/nowhere", "INFO  request path=/nowhere ", "\"failed request\""),
+    ] {
+        let mut client = Client::connect(gateway.public);
+        let answers: Vec<Response> = (0..ALL).map(|_| client.get(path)).collect();
+        assert!(answers.windows(2).all(|two| two[0].status == two[1].status));
+        let told = |log: &str| -> (usize, usize) {
+            let left_out = format!("lines left out kind={kind} ");
+            let lines = log.lines().filter(|line| line.contains(message)).count();
+            let counts = log.lines().filter(|line| line.contains(&left_out));
+            (
+                lines,
+                counts.map(|line| field(line, "count").unwrap().parse::<usize>().unwrap()).sum(),
+            )
+        };
+        // All of them are in the log, as lines or as a number.
+        eventually("every request is accounted for", || {
+            let (lines, left_out) = told(&gateway.log());
+            lines + left_out == ALL
+        });
+        let (lines, _) = told(&gateway.log());
+        assert!((1..ALL / 4).contains(&lines), "{lines} lines");
+    }
+}
