@@ -12,8 +12,8 @@
 //! head; the worker holds a [`Turn`] from taking the request to having written the answer;
 //! [`forget`] drops it when its last descriptor is closed.
 //!
-//! One lock guards the table of connections, one each connection's own input and turn. Nothing
-//! under the table's lock waits, logs, or closes a descriptor. Threads: `tiny_http`'s accept thread
+//! One lock guards the entrances, one says whose a descriptor is, and each connection has its own
+//! for its input and its turn. Under the first two nothing waits, logs, or closes a descriptor. Threads: `tiny_http`'s accept thread
 //! of each listener, its connections' threads, and the workers.
 
 use std::fmt;
@@ -21,7 +21,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -93,18 +93,18 @@ struct Entrance {
     newest: Option<Arc<Connection>>,
 }
 
-/// The entrances, and whose a descriptor is.
 struct Table {
     entrances: Vec<Entrance>,
-    /// By descriptor; a connection stands here twice.
-    connections: Vec<Option<Arc<Connection>>>,
-    /// Bytes written to clients that may not have taken them; an upper bound.
-    untaken: usize,
     last_id: u64,
 }
 
-static TABLE: Mutex<Table> =
-    Mutex::new(Table { entrances: Vec::new(), connections: Vec::new(), untaken: 0, last_id: 0 });
+static TABLE: Mutex<Table> = Mutex::new(Table { entrances: Vec::new(), last_id: 0 });
+/// Whose a descriptor is, by its number; a connection stands here twice. A descriptor is taken out
+/// before it is closed, so that whoever holds this lock can use one that stands here. Taken after
+/// [`TABLE`] where both are; for a request it is only read.
+static DESCRIPTORS: RwLock<Vec<Option<Arc<Connection>>>> = RwLock::new(Vec::new());
+/// Bytes written to clients that may not have taken them; an upper bound.
+static UNTAKEN: AtomicUsize = AtomicUsize::new(0);
 /// [`prove`] has succeeded once: from then on what happens at the door is logged.
 static PROVEN: AtomicBool = AtomicBool::new(false);
 /// A connection began to be read, or was closed.
@@ -119,6 +119,8 @@ struct Connection {
     inode: u64,
     /// Of its two descriptors, how many stand in the table.
     descriptors: AtomicUsize,
+    /// It came before the door was proven: the program itself, of which nothing is told.
+    is_proof: bool,
     heads: AtomicUsize,
     /// Milliseconds from the first connection to the last thing it did: came in, or was answered.
     mark: AtomicU64,
@@ -156,6 +158,25 @@ struct Input {
 /// or one insertion or removal of std's collections.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The connection that `fd` is known to be of.
+fn known(fd: RawFd) -> Option<Arc<Connection>> {
+    let index = usize::try_from(fd).ok()?;
+    DESCRIPTORS.read().unwrap_or_else(PoisonError::into_inner).get(index).cloned().flatten()
+}
+
+/// Notes that `fd` is `connection`'s.
+fn enter(fd: RawFd, connection: &Arc<Connection>) {
+    let Ok(index) = usize::try_from(fd) else { return };
+    connection.descriptors.fetch_add(1, Ordering::Relaxed);
+    let mut descriptors = DESCRIPTORS.write().unwrap_or_else(PoisonError::into_inner);
+    if index >= descriptors.len() {
+        descriptors.resize(index + 1, None);
+    }
+    if let Some(place) = descriptors.get_mut(index) {
+        *place = Some(Arc::clone(connection));
+    }
 }
 
 /// Milliseconds on a clock of our own, for [`Connection::mark`].
@@ -251,7 +272,7 @@ enum Room {
     /// A place; whether a thread can be had beside so many is not known yet.
     Unproven(usize),
     /// This client was shut to make room.
-    Evicted(SocketAddr),
+    Evicted(Arc<Connection>),
     /// Nothing yet.
     None,
 }
@@ -276,7 +297,7 @@ fn make_room(listener: RawFd) {
                     return;
                 }
             }
-            Room::Evicted(peer) => tell(End::Evicted, peer),
+            Room::Evicted(victim) => tell(End::Evicted, &victim),
             Room::None => {
                 let table = lock(&TABLE);
                 let none = |table: &mut Table| {
@@ -318,6 +339,7 @@ fn admit(listener: RawFd, fd: RawFd) -> bool {
         fd,
         inode,
         descriptors: AtomicUsize::new(0),
+        is_proof: !PROVEN.load(Ordering::Relaxed),
         heads: AtomicUsize::new(0),
         mark: AtomicU64::new(now()),
         doomed: AtomicBool::new(false),
@@ -331,21 +353,22 @@ fn admit(listener: RawFd, fd: RawFd) -> bool {
         entrance.open.push(Arc::clone(&connection));
         entrance.newest = Some(Arc::clone(&connection));
     }
-    table.enter(fd, connection);
+    drop(table);
+    enter(fd, &connection);
     true
 }
 
 /// What recv is to do: `None` for a descriptor that is none of ours, else how many bytes `hand`
 /// took of a head; 0 is the end of the connection.
 pub(crate) fn receive(fd: RawFd, hand: impl FnOnce(&[u8]) -> usize) -> Option<usize> {
-    let connection = lock(&TABLE).connection(fd)?;
+    let connection = known(fd).or_else(|| lock(&TABLE).adopt(fd))?;
     let mut input = lock(&connection.input);
     if input.handed >= input.head.len()
         && let Err(end) = connection.next_head(fd, &mut input)
     {
         *input = Input::default();
         drop(input);
-        tell(end, connection.peer);
+        tell(end, &connection);
         return Some(0);
     }
     let count = hand(input.head.get(input.handed..).unwrap_or_default());
@@ -363,12 +386,15 @@ pub(crate) fn receive(fd: RawFd, hand: impl FnOnce(&[u8]) -> usize) -> Option<us
 /// What close is to do before it closes.
 pub(crate) fn forget(fd: RawFd) {
     let Ok(index) = usize::try_from(fd) else { return };
-    let mut table = lock(&TABLE);
-    let Some(connection) = table.connections.get_mut(index).and_then(Option::take) else { return };
+    let mut descriptors = DESCRIPTORS.write().unwrap_or_else(PoisonError::into_inner);
+    let connection = descriptors.get_mut(index).and_then(Option::take);
+    drop(descriptors);
+    let Some(connection) = connection else { return };
     if connection.descriptors.fetch_sub(1, Ordering::Relaxed) > 1 {
         return;
     }
-    table.note_taken(&connection);
+    connection.note_taken();
+    let mut table = lock(&TABLE);
     if let Some(entrance) = table.entrance(connection.listener) {
         entrance.open.retain(|other| !Arc::ptr_eq(other, &connection));
         if entrance.newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, &connection)) {
@@ -384,55 +410,17 @@ impl Table {
         self.entrances.iter_mut().find(|entrance| entrance.listener == listener)
     }
 
-    /// Notes that `fd` is `connection`'s.
-    fn enter(&mut self, fd: RawFd, connection: Arc<Connection>) {
-        let Ok(index) = usize::try_from(fd) else { return };
-        if index >= self.connections.len() {
-            self.connections.resize(index + 1, None);
-        }
-        connection.descriptors.fetch_add(1, Ordering::Relaxed);
-        if let Some(place) = self.connections.get_mut(index) {
-            *place = Some(connection);
-        }
-    }
-
-    /// Whose `fd` is. A descriptor that is read from for the first time may be the duplicate of
-    /// the newest connection's.
-    fn connection(&mut self, fd: RawFd) -> Option<Arc<Connection>> {
-        let index = usize::try_from(fd).ok()?;
-        if let Some(Some(connection)) = self.connections.get(index) {
-            return Some(Arc::clone(connection));
-        }
+    /// A descriptor that is read from for the first time may be the duplicate of the newest
+    /// connection's.
+    fn adopt(&mut self, fd: RawFd) -> Option<Arc<Connection>> {
         self.entrances.iter().find(|entrance| entrance.newest.is_some())?;
         let inode = os::inode(fd)?;
         let is_it = |newest: &mut Arc<Connection>| newest.inode == inode;
         let connection =
             self.entrances.iter_mut().find_map(|entrance| entrance.newest.take_if(is_it))?;
-        self.enter(fd, Arc::clone(&connection));
+        enter(fd, &connection);
         CHANGED.notify_all();
         Some(connection)
-    }
-
-    /// Whether `connection` still has the descriptor that it was accepted with.
-    fn is_open(&self, connection: &Connection) -> bool {
-        let index = usize::try_from(connection.fd).unwrap_or(usize::MAX);
-        let open = self.connections.get(index).and_then(Option::as_ref);
-        open.is_some_and(|open| open.id == connection.id)
-    }
-
-    /// Shuts a connection down: its thread wakes, sees the end, and `tiny_http` closes it.
-    fn doom(&self, connection: &Connection) {
-        if self.is_open(connection) && !connection.doomed.swap(true, Ordering::Relaxed) {
-            os::discard_on_close(connection.fd);
-            os::shutdown(connection.fd, Shutdown::Both);
-            connection.answered.notify_all();
-        }
-    }
-
-    fn shut_for_reading(&self, connection: &Connection) {
-        if self.is_open(connection) {
-            os::shutdown(connection.fd, Shutdown::Read);
-        }
     }
 
     /// What there is for somebody who knocks at `listener`, after shutting somebody if need be.
@@ -441,8 +429,8 @@ impl Table {
         let open = entrance.open.len();
         if entrance.is_full() {
             let Some(victim) = entrance.victim() else { return Room::None };
-            self.doom(&victim);
-            Room::Evicted(victim.peer)
+            victim.doom();
+            Room::Evicted(victim)
         } else if !entrance.is_settled() {
             Room::None
         } else if open < entrance.proven {
@@ -470,43 +458,32 @@ impl Table {
         Some(most)
     }
 
-    /// Nothing that was written to `connection` is in the kernel any more, or will be for long.
-    fn note_taken(&mut self, connection: &Connection) {
-        self.untaken = self.untaken.saturating_sub(connection.untaken.swap(0, Ordering::Relaxed));
-    }
-
-    /// Notes that so much was written, and frees the kernel's memory from those who have left
-    /// their answers longest when all of them together leave too much. Returns these.
-    fn note_untaken(&mut self, connection: &Connection, bytes: usize) -> Vec<SocketAddr> {
-        if !self.is_open(connection) {
-            return Vec::new();
-        }
-        connection.untaken.fetch_add(bytes, Ordering::Relaxed);
-        self.untaken = self.untaken.saturating_add(bytes);
-        if self.untaken <= UNTAKEN_BYTES {
-            return Vec::new();
-        }
+    /// Frees the kernel's memory from those who have left their answers longest, while all of
+    /// them together leave too much. Returns who was shut.
+    fn free_untaken(&self) -> Vec<Arc<Connection>> {
+        let mut all = 0_usize;
         let mut leaving = Vec::new();
-        self.untaken = 0;
-        for other in self.entrances.iter().flat_map(|entrance| &entrance.open) {
-            if other.untaken.load(Ordering::Relaxed) > 0 {
-                let bytes = os::unconfirmed(other.fd);
-                other.untaken.store(bytes, Ordering::Relaxed);
-                self.untaken = self.untaken.saturating_add(bytes);
-                leaving.push(Arc::clone(other));
+        for connection in self.entrances.iter().flat_map(|entrance| &entrance.open) {
+            if connection.untaken.load(Ordering::Relaxed) > 0 {
+                let bytes = connection.if_open(os::unconfirmed).unwrap_or(0);
+                connection.untaken.store(bytes, Ordering::Relaxed);
+                all = all.saturating_add(bytes);
+                if bytes > 0 && !connection.doomed.load(Ordering::Relaxed) {
+                    leaving.push((connection.mark.load(Ordering::Relaxed), bytes, connection));
+                }
             }
         }
-        leaving.sort_by_key(|other| other.mark.load(Ordering::Relaxed));
+        leaving.sort_by_key(|(mark, ..)| *mark);
         let mut shut = Vec::new();
-        for other in leaving {
-            let bytes = other.untaken.load(Ordering::Relaxed);
-            if self.untaken <= UNTAKEN_BYTES || other.doomed.load(Ordering::Relaxed) || bytes == 0 {
-                continue;
+        for (_, bytes, connection) in leaving {
+            if all <= UNTAKEN_BYTES {
+                break;
             }
-            self.doom(&other);
-            self.untaken = self.untaken.saturating_sub(bytes);
-            shut.push(other.peer);
+            connection.doom();
+            all = all.saturating_sub(bytes);
+            shut.push(Arc::clone(connection));
         }
+        UNTAKEN.store(all, Ordering::Relaxed);
         shut
     }
 }
@@ -545,6 +522,38 @@ impl Entrance {
 }
 
 impl Connection {
+    /// Does something with the descriptor that it was accepted with, if that is still open.
+    fn if_open<T>(&self, act: impl FnOnce(RawFd) -> T) -> Option<T> {
+        let index = usize::try_from(self.fd).ok()?;
+        let descriptors = DESCRIPTORS.read().unwrap_or_else(PoisonError::into_inner);
+        let open = descriptors.get(index).and_then(Option::as_ref);
+        let done = open.is_some_and(|open| open.id == self.id).then(|| act(self.fd));
+        // Not before: the lock keeps the descriptor open.
+        drop(descriptors);
+        done
+    }
+
+    /// Shuts it down: its thread wakes, sees the end, and `tiny_http` closes it.
+    fn doom(&self) {
+        if !self.doomed.swap(true, Ordering::Relaxed) {
+            self.if_open(|fd| {
+                os::discard_on_close(fd);
+                os::shutdown(fd, Shutdown::Both);
+            });
+            // Under the lock, so that the thread does not look at `doomed` before and wait after.
+            drop(lock(&self.turn));
+            self.answered.notify_all();
+        }
+    }
+
+    /// Nothing that was written is in the kernel any more, or will be for long.
+    fn note_taken(&self) {
+        let bytes = self.untaken.swap(0, Ordering::Relaxed);
+        let less = |all: usize| Some(all.saturating_sub(bytes));
+        // It always succeeds: `less` always has a value.
+        let _ = UNTAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// Waits for a whole good head, and until it is its turn; leaves it in `input.head`.
     fn next_head(&self, fd: RawFd, input: &mut Input) -> Result<(), End> {
         input.head.clear();
@@ -571,7 +580,7 @@ impl Connection {
                 let whole = input.received.get(..length).unwrap_or_default();
                 head::check(whole).map(|head| {
                     self.last.store(head.is_last(), Ordering::Relaxed);
-                    head.hand_on(&format!("{fd}:{}", self.id), &mut input.head);
+                    head.hand_on((fd, self.id), &mut input.head);
                     length
                 })
             }
@@ -651,14 +660,14 @@ impl Connection {
                 return Err(End::Over);
             }
             if begin.elapsed() > TAKING {
-                lock(&TABLE).doom(self);
+                self.doom();
                 return Err(End::AnswerNotTaken);
             }
             // The kernel tells nobody when a send buffer becomes empty.
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
         }
-        lock(&TABLE).note_taken(self);
+        self.note_taken();
         Ok(())
     }
 }
@@ -707,21 +716,21 @@ fn refuse(fd: RawFd, method: &str, refusal: Refusal) {
 }
 
 /// Counts an end and logs it, where it is an event.
-fn tell(end: End, peer: SocketAddr) {
+fn tell(end: End, connection: &Connection) {
     let (line, count) = match end {
         End::Over => return,
         End::Refused(_) => (Line::Refused, &COUNTS.refused),
         End::Evicted => (Line::Evicted, &COUNTS.evicted),
         End::AnswerNotTaken | End::AnswerNotMade => (Line::Cut, &COUNTS.cut),
     };
-    // Before that there is no client but the program itself.
-    if !PROVEN.load(Ordering::Relaxed) {
+    if connection.is_proof {
         return;
     }
     count.fetch_add(1, Ordering::Relaxed);
     if !logging::admits(line) {
         return;
     }
+    let peer = connection.peer;
     match end {
         End::Over => {}
         End::Refused(Refusal { status, because }) => {
@@ -742,7 +751,7 @@ impl Turn {
     pub(crate) fn of(door: &str) -> Self {
         let connection = door.split_once(':').and_then(|(fd, id)| {
             let (fd, id): (RawFd, u64) = (fd.parse().ok()?, id.parse().ok()?);
-            lock(&TABLE).connection(fd).filter(|connection| connection.id == id)
+            known(fd).filter(|connection| connection.id == id)
         });
         Self(connection)
     }
@@ -750,8 +759,11 @@ impl Turn {
     /// The answer of so many bytes was written whole.
     pub(crate) fn written(self, bytes: usize) {
         let Some(connection) = &self.0 else { return };
-        let shut = lock(&TABLE).note_untaken(connection, bytes);
-        shut.into_iter().for_each(|peer| tell(End::AnswerNotTaken, peer));
+        connection.untaken.fetch_add(bytes, Ordering::Relaxed);
+        if UNTAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > UNTAKEN_BYTES {
+            let shut = lock(&TABLE).free_untaken();
+            shut.iter().for_each(|connection| tell(End::AnswerNotTaken, connection));
+        }
     }
 
     /// The answer was written whole and said that it is the last.
@@ -760,7 +772,7 @@ impl Turn {
             && !connection.last.swap(true, Ordering::Relaxed)
         {
             // The client did not know: wake the thread that waits for its next head.
-            lock(&TABLE).shut_for_reading(connection);
+            connection.if_open(|fd| os::shutdown(fd, Shutdown::Read));
         }
         self.written(bytes);
     }
@@ -768,8 +780,8 @@ impl Turn {
     /// The answer could not be written whole: nothing more can be said on this connection.
     pub(crate) fn cut(self) {
         if let Some(connection) = &self.0 {
-            lock(&TABLE).doom(connection);
-            tell(End::AnswerNotTaken, connection.peer);
+            connection.doom();
+            tell(End::AnswerNotTaken, connection);
         }
     }
 }

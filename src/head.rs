@@ -104,16 +104,23 @@ pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
             return Err(TOO_MANY_LINES);
         }
         let (name, value) = field(line)?;
-        match name.to_ascii_lowercase().as_str() {
-            "host" if is_host(value) => hosts += 1,
-            "host" => return Err(BAD_HOST),
-            "content-length" => lengths.push(value),
-            "transfer-encoding" => coded = true,
-            "expect" => expects = true,
-            "connection" => connection(value, &mut head),
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if is("host") {
+            if !is_host(value) {
+                return Err(BAD_HOST);
+            }
+            hosts += 1;
+        } else if is("connection") {
+            connection(value, &mut head);
+        } else if is("if-none-match") {
             // A tag that is not ASCII is none of ours.
-            "if-none-match" => head.if_none_match.extend(ascii(value)),
-            _ => {}
+            head.if_none_match.extend(ascii(value));
+        } else if is("content-length") {
+            lengths.push(value);
+        } else if is("transfer-encoding") {
+            coded = true;
+        } else if is("expect") {
+            expects = true;
         }
     }
     if hosts > 1 || (modern && hosts == 0) {
@@ -223,14 +230,14 @@ impl Head<'_> {
         self.connection() == Some("close")
     }
 
-    /// Writes the head that `tiny_http` is to see; `door` names the connection.
+    /// Writes the head that `tiny_http` is to see; `fd` and `id` name the connection.
     ///
     /// It is one of HTTP/1.1 and says nothing of closing: when the connection ends is the door's
     /// business, so that no answer is left to the kernel on a socket that is no longer counted.
-    pub(crate) fn hand_on(&self, door: &str, out: &mut Vec<u8>) {
+    pub(crate) fn hand_on(&self, (fd, id): (i32, u64), out: &mut Vec<u8>) {
         let Self { method, target, .. } = self;
         // Writing to a vector cannot fail.
-        let _ = write!(out, "{method} {target} HTTP/1.1\r\n{DOOR}: {door}\r\n");
+        let _ = write!(out, "{method} {target} HTTP/1.1\r\n{DOOR}: {fd}:{id}\r\n");
         if let Some(connection) = self.connection() {
             let _ = write!(out, "{DOOR_CONNECTION}: {connection}\r\n");
         }
@@ -389,7 +396,7 @@ mod tests {
             get("Door: 9:9\r\nConnection: Keep-Alive, Upgrade\r\nUpgrade: h2c\r\nAccept: x\r\n\
              If-None-Match: \"a\"\r\nIf-None-Match: \u{e9}\r\nIf-None-Match: W/\"b\"\r\n");
         let mut out = Vec::new();
-        check(&head).unwrap().hand_on("1:2", &mut out);
+        check(&head).unwrap().hand_on((1, 2), &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "GET / HTTP/1.1\r\nDoor: 1:2\r\nIf-None-Match: \"a\"\r\nIf-None-Match: W/\"b\"\r\n\r\n"
@@ -410,7 +417,7 @@ mod tests {
             let checked = check(head.as_bytes()).unwrap();
             assert_eq!(checked.connection(), expected, "{head:?}");
             let mut out = Vec::new();
-            checked.hand_on("1:2", &mut out);
+            checked.hand_on((1, 2), &mut out);
             assert!(out.starts_with(b"GET / HTTP/1.1\r\nDoor: 1:2\r\n"));
         }
     }

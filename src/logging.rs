@@ -119,7 +119,7 @@ fn is_of(record: &Record<'_>, library: &str) -> bool {
     record.target().split("::").next() == Some(library)
 }
 
-fn text_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
+pub(crate) fn text_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(160);
     let time = humantime::format_rfc3339_millis(now);
     write!(line, "{time} {:<5} {}", record.level(), Text(&record.args().to_string(), false))?;
@@ -159,7 +159,7 @@ impl std::fmt::Display for Text<'_> {
     }
 }
 
-fn json_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
+pub(crate) fn json_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
     let mut object = Map::new();
     object.insert("time".into(), json!(humantime::format_rfc3339_millis(now).to_string()));
     object.insert("level".into(), json!(record.level().as_str().to_ascii_lowercase()));
