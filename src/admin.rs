@@ -15,7 +15,7 @@ pub(crate) const MAX_CONNECTIONS: usize = 24;
 
 /// The answer of the admin listener.
 pub(crate) fn answer(site: &Site, asked: &Asked<'_>) -> Answer {
-    let route = routes::admin(asked.method, asked.target);
+    let route = routes::admin(asked.method, asked.path);
     match route {
         Route::Get(Resource::Probe(probe)) => {
             Answer::without_copy(site.probe(probe, asked), Level::Debug)

@@ -86,6 +86,8 @@ struct State {
     jwks_failed: Option<Why>,
     /// A round is under way.
     fetching: bool,
+    /// Rounds that have ended.
+    rounds: u64,
     /// Requests that wait for it.
     waiting: usize,
     last_round: Option<Instant>,
@@ -111,6 +113,7 @@ impl Cache {
             discovery_failed: Some(Why::NotFetchedYet),
             jwks_failed: Some(Why::NotFetchedYet),
             fetching: true,
+            rounds: 0,
             waiting: 0,
             last_round: None,
             next_round: Instant::now(),
@@ -132,8 +135,10 @@ impl Cache {
         let mut state = self.lock();
         if state.fetching && state.waiting < self.most_waiting {
             state.waiting += 1;
+            // For this round and no other: the next may begin before this thread has woken.
+            let seen = state.rounds;
             let lacking = |state: &mut State| {
-                state.fetching && self.usable(kind, &state.shown, false).is_none()
+                state.rounds == seen && self.usable(kind, &state.shown, false).is_none()
             };
             state = self.changed.wait_while(state, lacking).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
@@ -242,6 +247,7 @@ impl Cache {
     fn end_round(&self, begin: Instant, pause: Duration) {
         let mut state = self.lock();
         state.fetching = false;
+        state.rounds += 1;
         state.last_round = Some(Instant::now());
         state.next_round = begin + pause;
         drop(state);

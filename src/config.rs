@@ -533,12 +533,11 @@ fn discovery_defaults(text: &str) -> Option<Map<String, Value>> {
 
 fn upstream_base(text: &str) -> Option<String> {
     let uri: Uri = text.parse().ok().filter(|_| !text.contains(['?', '#']))?;
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
     match uri.scheme_str()? {
-        "https" => {}
-        "http" if is_loopback(authority.host()) => {}
+        "https" => HttpsUrl::parse(text)?,
+        "http" if is_loopback(uri.host()?) => HttpsUrl::parse(&text.replacen("http", "https", 1))?,
         _ => return None,
-    }
+    };
     Some(text.trim_end_matches('/').to_owned())
 }
 
@@ -587,6 +586,9 @@ mod tests {
             ("UPSTREAM_HOST", "https://user:pw@kubernetes.default.svc"),
             ("UPSTREAM_HOST", "https://a/?b"),
             ("UPSTREAM_HOST", "ftp://127.0.0.1"),
+            ("UPSTREAM_HOST", "https://a:99999"),
+            ("UPSTREAM_HOST", "https://:6443"),
+            ("UPSTREAM_HOST", "http://127.0.0.1:99999"),
             ("UPSTREAM_TIMEOUT_SECONDS", "0.04"),
             ("UPSTREAM_TIMEOUT_SECONDS", "61"),
             ("CACHE_TTL_SECONDS", "0"),

@@ -50,6 +50,14 @@ const LINGER_BYTES: usize = 128 << 10;
 const NEWCOMER: Duration = Duration::from_millis(50);
 /// Nor right after an answer, which may still be on its way.
 const ANSWERED: Duration = Duration::from_millis(250);
+/// How long a newcomer waits for somebody who may be evicted; then whoever has been silent longest
+/// has to go, but for those whose answer is in the making.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a client that has asked more than once is taken for one that keeps its connection
+/// alive, and preferred to those that have just come.
+const REGULAR: Duration = Duration::from_secs(5);
+/// How long after it came in a connection that has not asked holds up the end of the program.
+const ARRIVING: Duration = Duration::from_millis(500);
 /// How often a full house is looked at again, where nothing says that it changed.
 const RECHECK: Duration = Duration::from_millis(10);
 /// How long to wait when the kernel has no descriptor or no memory for a connection.
@@ -95,10 +103,13 @@ struct Entrance {
 
 struct Table {
     entrances: Vec<Entrance>,
+    /// Listeners where nobody comes in any more.
+    closed_up: Vec<RawFd>,
     last_id: u64,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table { entrances: Vec::new(), last_id: 0 });
+static TABLE: Mutex<Table> =
+    Mutex::new(Table { entrances: Vec::new(), closed_up: Vec::new(), last_id: 0 });
 /// Whose a descriptor is, by its number; a connection stands here twice. A descriptor is taken out
 /// before it is closed, so that whoever holds this lock can use one that stands here. Taken after
 /// [`TABLE`] where both are; for a request it is only read.
@@ -122,8 +133,10 @@ struct Connection {
     /// It came before the door was proven: the program itself, of which nothing is told.
     is_proof: bool,
     heads: AtomicUsize,
-    /// Milliseconds from the first connection to the last thing it did: came in, or was answered.
+    /// When it last did something, by [`now`]: came in, sent bytes, or was answered.
     mark: AtomicU64,
+    /// A head has begun to come in and is not handed out yet.
+    begun: AtomicBool,
     /// It is being shut; nothing more is handed out.
     doomed: AtomicBool,
     /// No head comes in after the answer that is in the making.
@@ -212,6 +225,9 @@ pub(crate) fn accept(
         return kernel();
     }
     loop {
+        while lock(&TABLE).closed_up.contains(&listener) {
+            thread::park();
+        }
         // Nobody is evicted before somebody knocks.
         os::wait_readable(listener, None);
         make_room(listener);
@@ -225,6 +241,8 @@ pub(crate) fn accept(
                 os::discard(fd);
             }
             Err(error) => match error.raw_os_error() {
+                // The end of close_up(), and not of the accept loop.
+                Some(libc::EINVAL) if lock(&TABLE).closed_up.contains(&listener) => {}
                 Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => {
                     return Err(error);
                 }
@@ -277,10 +295,28 @@ enum Room {
     None,
 }
 
+/// Lets nobody in by `listener` any more: who knocks is told so at once by the kernel.
+pub(crate) fn close_up(listener: RawFd) {
+    lock(&TABLE).closed_up.push(listener);
+    os::shutdown(listener, Shutdown::Read);
+}
+
+/// Whether nothing is under way: no answer in the making, no head begun, nobody who has just come.
+pub(crate) fn is_quiet() -> bool {
+    let now = now();
+    lock(&TABLE).entrances.iter().flat_map(|entrance| &entrance.open).all(|connection| {
+        let silent = now.saturating_sub(connection.mark.load(Ordering::Relaxed));
+        let has_asked = connection.heads.load(Ordering::Relaxed) > 0;
+        let arriving = !has_asked && u128::from(silent) < ARRIVING.as_millis();
+        !lock(&connection.turn).busy && !connection.begun.load(Ordering::Relaxed) && !arriving
+    })
+}
+
 /// Returns when there is room for one connection more, and a thread.
 fn make_room(listener: RawFd) {
+    let begin = Instant::now();
     loop {
-        let room = lock(&TABLE).room(listener);
+        let room = lock(&TABLE).room(listener, begin.elapsed() > PATIENCE);
         match room {
             Room::Free => return,
             Room::Unproven(open) => {
@@ -342,6 +378,7 @@ fn admit(listener: RawFd, fd: RawFd) -> bool {
         is_proof: !PROVEN.load(Ordering::Relaxed),
         heads: AtomicUsize::new(0),
         mark: AtomicU64::new(now()),
+        begun: AtomicBool::new(false),
         doomed: AtomicBool::new(false),
         last: AtomicBool::new(false),
         untaken: AtomicUsize::new(0),
@@ -424,11 +461,11 @@ impl Table {
     }
 
     /// What there is for somebody who knocks at `listener`, after shutting somebody if need be.
-    fn room(&mut self, listener: RawFd) -> Room {
+    fn room(&mut self, listener: RawFd, impatient: bool) -> Room {
         let Some(entrance) = self.entrance(listener) else { return Room::Free };
         let open = entrance.open.len();
         if entrance.is_full() {
-            let Some(victim) = entrance.victim() else { return Room::None };
+            let Some(victim) = entrance.victim(impatient) else { return Room::None };
             victim.doom();
             Room::Evicted(victim)
         } else if !entrance.is_settled() {
@@ -499,20 +536,25 @@ impl Entrance {
         self.open.len() >= self.most
     }
 
-    /// Who is to leave for a newcomer: whoever has been silent longest, of those who asked at
-    /// most once, else of the others. None while one is leaving already, or all have just come.
-    fn victim(&self) -> Option<Arc<Connection>> {
+    /// Who is to leave for a newcomer: whoever has been silent longest, of those who are not in
+    /// regular use, else of the others. None while one is leaving already, or, unless `impatient`,
+    /// all have just come or been answered.
+    fn victim(&self, impatient: bool) -> Option<Arc<Connection>> {
         let doomed = |other: &&Arc<Connection>| other.doomed.load(Ordering::Relaxed);
         if self.open.len() < self.most + self.open.iter().filter(doomed).count() {
             return None;
         }
-        let is_regular = |other: &Connection| other.heads.load(Ordering::Relaxed) > 1;
+        let now = now();
+        let silent = |other: &Connection| {
+            Duration::from_millis(now.saturating_sub(other.mark.load(Ordering::Relaxed)))
+        };
         let may_go = |other: &&Arc<Connection>| {
-            let silent = now().saturating_sub(other.mark.load(Ordering::Relaxed));
             let has_asked = other.heads.load(Ordering::Relaxed) > 0;
             let immune = if has_asked { ANSWERED } else { NEWCOMER };
-            !doomed(other) && u128::from(silent) >= immune.as_millis() && !lock(&other.turn).busy
+            !doomed(other) && (impatient || silent(other) >= immune) && !lock(&other.turn).busy
         };
+        let is_regular =
+            |other: &Connection| other.heads.load(Ordering::Relaxed) > 1 && silent(other) < REGULAR;
         self.open
             .iter()
             .filter(may_go)
@@ -557,6 +599,7 @@ impl Connection {
     /// Waits for a whole good head, and until it is its turn; leaves it in `input.head`.
     fn next_head(&self, fd: RawFd, input: &mut Input) -> Result<(), End> {
         input.head.clear();
+        input.head.shrink_to(KEPT_BUFFER);
         input.handed = 0;
         if self.heads.load(Ordering::Relaxed) == 0 && os::peer(fd).is_none() {
             // Reset since it was accepted: tiny_http would panic on a request of it.
@@ -591,6 +634,7 @@ impl Connection {
             Ok(length) => {
                 input.received.drain(..length);
                 input.received.shrink_to(KEPT_BUFFER);
+                self.begun.store(!input.received.is_empty(), Ordering::Relaxed);
                 Ok(())
             }
             Err(refusal) => {
@@ -604,14 +648,14 @@ impl Connection {
     /// Reads until a head is whole; its length.
     fn find_head(&self, fd: RawFd, received: &mut Vec<u8>) -> Result<usize, Ended> {
         let mut begin = (!received.is_empty()).then(Instant::now);
-        let mut searched = 0;
+        let mut searched = 0_usize;
         loop {
             if self.doomed.load(Ordering::Relaxed) {
                 return Err(Ended::Over);
             }
-            if searched == 0 {
-                received.drain(..head::empty_lines(received));
-            }
+            let empty = head::empty_lines(received);
+            received.drain(..empty);
+            searched = searched.saturating_sub(empty);
             if let Some(length) = head::length(received, searched).map_err(Ended::Refused)? {
                 return Ok(length);
             }
@@ -627,6 +671,8 @@ impl Connection {
                 }
             };
             receive_more(fd, received, wait)?;
+            self.begun.store(true, Ordering::Relaxed);
+            self.mark.store(now(), Ordering::Relaxed);
             begin.get_or_insert_with(Instant::now);
         }
     }
@@ -680,6 +726,8 @@ enum Ended {
 
 fn receive_more(fd: RawFd, received: &mut Vec<u8>, wait: bool) -> Result<(), Ended> {
     let before = received.len();
+    // Exactly: a vector that doubles would hold two heads.
+    received.reserve_exact(KEPT_BUFFER);
     received.resize(before + KEPT_BUFFER, 0);
     let fresh = received.get_mut(before..).unwrap_or_default();
     let count = loop {
@@ -759,6 +807,7 @@ impl Turn {
     /// The answer of so many bytes was written whole.
     pub(crate) fn written(self, bytes: usize) {
         let Some(connection) = &self.0 else { return };
+        connection.mark.store(now(), Ordering::Relaxed);
         connection.untaken.fetch_add(bytes, Ordering::Relaxed);
         if UNTAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > UNTAKEN_BYTES {
             let shut = lock(&TABLE).free_untaken();

@@ -13,6 +13,11 @@ pub(crate) const MAX_HEAD: usize = 16 << 10;
 pub(crate) const MAX_LINES: usize = 64;
 /// The longest method; the longest registered one has 17 letters.
 const MAX_METHOD: usize = 32;
+/// The longest path, in bytes: an issuer's and some. A query is dropped, whatever its length.
+const MAX_PATH: usize = 2 << 10;
+/// How many bytes of `If-None-Match` are handed on: 30 of our tags. Without the rest the answer is
+/// a 200, which is always right.
+const MAX_TAGS: usize = 2 << 10;
 /// The field that names the connection to the worker. A client's own is dropped as all others.
 pub(crate) const DOOR: &str = "Door";
 /// The field that says what the answer's `Connection` is to be; not there for none.
@@ -37,6 +42,8 @@ pub(crate) const TOO_LONG: Refusal = refuse(431, "the head is longer than 16 KiB
 const TOO_MANY_LINES: Refusal = refuse(431, "the head has more than 64 header lines");
 const BAD_BYTE: Refusal = refuse(400, "a control byte, or a bare CR or LF");
 const BAD_REQUEST_LINE: Refusal = refuse(400, "the request line is not method, target, version");
+/// RFC 9110 §15.5.15.
+const LONG_PATH: Refusal = refuse(414, "the path is longer than 2 KiB");
 const BAD_VERSION: Refusal = refuse(505, "neither HTTP/1.1 nor HTTP/1.0");
 const BAD_FIELD: Refusal = refuse(400, "a header line is not name, colon, value");
 const BAD_HOST: Refusal = refuse(400, "not exactly one good Host");
@@ -48,7 +55,8 @@ const EXPECTATION: Refusal = refuse(417, "the request has an Expect");
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     method: &'a str,
-    target: &'a str,
+    /// The path alone: the query is ignored, and an absolute target counts by its path.
+    path: &'a str,
     /// HTTP/1.1 or later; else HTTP/1.0.
     modern: bool,
     close: bool,
@@ -95,9 +103,9 @@ pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
     let text = head.strip_suffix(b"\r\n\r\n").ok_or(BAD_REQUEST_LINE)?;
     let mut lines =
         text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let (method, target, modern) = request_line(lines.next().unwrap_or_default())?;
+    let (method, path, modern) = request_line(lines.next().unwrap_or_default())?;
     let mut head =
-        Head { method, target, modern, close: false, keep_alive: false, if_none_match: Vec::new() };
+        Head { method, path, modern, close: false, keep_alive: false, if_none_match: Vec::new() };
     let (mut hosts, mut lengths, mut coded, mut expects) = (0_u32, Vec::new(), false, false);
     for (number, line) in lines.enumerate() {
         if number >= MAX_LINES {
@@ -114,7 +122,9 @@ pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
             connection(value, &mut head);
         } else if is("if-none-match") {
             // A tag that is not ASCII is none of ours.
-            head.if_none_match.extend(ascii(value));
+            let handed_on: usize = head.if_none_match.iter().map(|tags| tags.len()).sum();
+            let fits = |tags: &&str| handed_on.saturating_add(tags.len()) <= MAX_TAGS;
+            head.if_none_match.extend(ascii(value).filter(fits));
         } else if is("content-length") {
             lengths.push(value);
         } else if is("transfer-encoding") {
@@ -147,23 +157,35 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), Refusal> {
         Some([b'0'..=b'9', b'.', b'0'..=b'9'] | [b'0'..=b'9']) => return Err(BAD_VERSION),
         _ => return Err(BAD_REQUEST_LINE),
     };
-    if method.len() > MAX_METHOD || !is_token(method.as_bytes()) || !is_target(method, target) {
+    if method.len() > MAX_METHOD || !is_token(method.as_bytes()) {
         return Err(BAD_REQUEST_LINE);
     }
-    Ok((method, target, modern))
+    let path = path(method, target).ok_or(BAD_REQUEST_LINE)?;
+    if path.len() > MAX_PATH { Err(LONG_PATH) } else { Ok((method, path, modern)) }
 }
 
-/// RFC 9112 §3.2: origin, absolute, authority (CONNECT only) or asterisk (OPTIONS only) form.
-fn is_target(method: &str, target: &str) -> bool {
-    let visible = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    let absolute = ["http://", "https://"].iter().any(|scheme| {
-        target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    });
-    let form = target.starts_with('/')
-        || absolute
-        || (method == "OPTIONS" && target == "*")
-        || (method == "CONNECT" && is_host(target.as_bytes()) && !target.is_empty());
-    visible && form
+/// The path of a target, or the target itself where it has none: RFC 9112 §3.2 on origin,
+/// absolute, authority (CONNECT only) and asterisk (OPTIONS only) form.
+fn path<'a>(method: &str, target: &'a str) -> Option<&'a str> {
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return None;
+    }
+    let before_query = target.split('?').next().unwrap_or_default();
+    if target.starts_with('/') {
+        return Some(before_query);
+    }
+    if let Some((scheme, rest)) = before_query.split_once("://") {
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let is_http = ["http", "https"].iter().any(|http| scheme.eq_ignore_ascii_case(http));
+        let good = is_http && !authority.is_empty() && is_host(authority.as_bytes());
+        return good.then_some(if path.is_empty() { "/" } else { path });
+    }
+    let good = match method {
+        "OPTIONS" => target == "*",
+        "CONNECT" => !target.is_empty() && is_host(target.as_bytes()),
+        _ => false,
+    };
+    good.then_some(target)
 }
 
 /// RFC 9112 §5: no space before the colon (§5.1), no folded line (§5.2).
@@ -235,9 +257,9 @@ impl Head<'_> {
     /// It is one of HTTP/1.1 and says nothing of closing: when the connection ends is the door's
     /// business, so that no answer is left to the kernel on a socket that is no longer counted.
     pub(crate) fn hand_on(&self, (fd, id): (i32, u64), out: &mut Vec<u8>) {
-        let Self { method, target, .. } = self;
+        let Self { method, path, .. } = self;
         // Writing to a vector cannot fail.
-        let _ = write!(out, "{method} {target} HTTP/1.1\r\n{DOOR}: {fd}:{id}\r\n");
+        let _ = write!(out, "{method} {path} HTTP/1.1\r\n{DOOR}: {fd}:{id}\r\n");
         if let Some(connection) = self.connection() {
             let _ = write!(out, "{DOOR_CONNECTION}: {connection}\r\n");
         }
@@ -299,6 +321,8 @@ mod tests {
             "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
@@ -388,6 +412,43 @@ mod tests {
         assert_eq!(status(&get(&format!("B{fits}"))), 431);
         assert_eq!(length(&[b'a'; MAX_HEAD], 0).unwrap_err().status, 431);
         assert_eq!(length(&[b'a'; MAX_HEAD - 1], 0), Ok(None));
+    }
+
+    #[test]
+    fn a_target_counts_by_its_path() {
+        let long = "a".repeat(MAX_PATH - 1);
+        for (method, target, expected) in [
+            ("GET", "/a/b?c=/d", Some("/a/b")),
+            ("GET", "http://a.example/b?c", Some("/b")),
+            ("GET", "HTTPS://a:1/b", Some("/b")),
+            ("GET", "http://a", Some("/")),
+            ("GET", "http://a?b/c", Some("/")),
+            ("GET", "//a/b", Some("//a/b")),
+            ("OPTIONS", "*", Some("*")),
+            ("CONNECT", "a:443", Some("a:443")),
+            ("GET", "a", None),
+            ("GET", "*", None),
+            ("GET", "http://", None),
+            ("GET", "http:///a", None),
+            ("GET", "http://u:p@a/b", None),
+            ("GET", "ftp://a/b", None),
+            ("GET", "/a#b", None),
+        ] {
+            assert_eq!(path(method, target), expected, "{method} {target}");
+        }
+        for (path, expected) in [(format!("/{long}?{long}"), 0), (format!("/{long}a"), 414)] {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(status(head.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn so_much_is_handed_on_and_no_more() {
+        let tags = format!("If-None-Match: \"{}\"\r\n", "a".repeat(1000));
+        let mut out = Vec::new();
+        check(&get(&tags.repeat(5))).unwrap().hand_on((1, 2), &mut out);
+        assert_eq!(out.windows(5).filter(|five| five == b"Match").count(), 2);
+        assert!(out.len() < MAX_PATH + MAX_TAGS + 512);
     }
 
     #[test]

@@ -51,8 +51,8 @@ use crate::upstream::{CaError, Upstream};
 
 /// How often main looks whether all parts live: a dead one ends the program within a second.
 const WATCH: Duration = Duration::from_millis(400);
-/// How long nothing must be under way for a stop to count as complete.
-const QUIET: Duration = Duration::from_millis(200);
+/// How often a stop looks whether anything is under way.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// Why the program ends without having been asked to.
 enum Fatal {
@@ -245,32 +245,30 @@ impl Parts {
         }
     }
 
-    /// Goes on serving for `SHUTDOWN_DELAY`, while whoever reads /readyz turns to others, and then
-    /// until nothing is under way. A second signal ends both.
+    /// Goes on serving for `SHUTDOWN_DELAY`, while whoever reads /readyz turns to others; then lets
+    /// nobody in any more and waits until nothing is under way. A second signal ends both.
     fn stop(&self, signal: &str, signals: &Receiver<&'static str>) {
         self.site.stop();
         info!(signal, delay:? = self.shutdown_delay; "stopping");
         if signals.recv_timeout(self.shutdown_delay).is_ok() {
             return warn!("stopped at once by a second signal");
         }
+        self.public.close_up();
         let deadline = Instant::now() + self.shutdown_timeout;
-        let mut seen = self.public.idle_after();
         loop {
-            if signals.recv_timeout(QUIET).is_ok() {
-                return warn!("stopped at once by a second signal");
-            }
             logging::tell_left_out();
-            let idle = self.public.idle_after();
-            if idle.is_some() && idle == seen {
+            if door::is_quiet() {
                 door::tell_counts();
                 return info!("stopped");
+            }
+            if signals.recv_timeout(QUIET).is_ok() {
+                return warn!("stopped at once by a second signal");
             }
             if Instant::now() >= deadline {
                 return warn!(
                     "stopped while requests were under way, after SHUTDOWN_TIMEOUT_SECONDS"
                 );
             }
-            seen = idle;
         }
     }
 }

@@ -81,8 +81,8 @@ fn constant_headers(etag: &str) -> String {
 /// What of a request shapes its answer.
 pub(crate) struct Asked<'a> {
     pub(crate) method: &'a str,
-    /// As the client sent it, in any form.
-    pub(crate) target: &'a str,
+    /// Of the target, without its query.
+    pub(crate) path: &'a str,
     /// Values of all `If-None-Match` fields, in their order.
     pub(crate) if_none_match: Vec<&'a str>,
     /// What the `Connection` header of the answer is to say, if anything.
@@ -202,7 +202,7 @@ fn with_text(
 
 /// What the door answers to a head that it does not let in; the last on that connection.
 pub(crate) fn refusal(method: &str, status: u16, now: SystemTime) -> Vec<u8> {
-    let asked = Asked { method, target: "", if_none_match: Vec::new(), connection: Some("close") };
+    let asked = Asked { method, path: "", if_none_match: Vec::new(), connection: Some("close") };
     text(&asked, now, status, &format!("{}\n", reason(status).to_ascii_lowercase())).bytes
 }
 
@@ -243,6 +243,7 @@ const fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         413 => "Content Too Large",
+        414 => "URI Too Long",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
@@ -257,7 +258,7 @@ mod tests {
     use super::*;
 
     fn asked<'a>(method: &'a str, if_none_match: &[&'a str]) -> Asked<'a> {
-        Asked { method, target: "/", if_none_match: if_none_match.to_vec(), connection: None }
+        Asked { method, path: "/", if_none_match: if_none_match.to_vec(), connection: None }
     }
 
     fn answer(asked: &Asked<'_>, age: Duration) -> String {

@@ -8,11 +8,11 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,6 +39,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_millis(1);
 /// with small segments. It is a bound and not an allocation; the kernel doubles it, and takes
 /// `net.core.wmem_max` (208 KiB by default) where that is less.
 const SEND_BUFFER: usize = 2 * MAX_SERVED_BYTES;
+/// The receive buffer: two of the longest heads. The kernel would let it grow to megabytes, which
+/// count against the container's limit.
+const RECEIVE_BUFFER: usize = 2 * head::MAX_HEAD;
 /// How long sent bytes may stay unconfirmed before the kernel gives the client up: RFC 5482.
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence after which the kernel asks whether a client is still there.
@@ -86,7 +89,7 @@ impl Site {
     pub(crate) fn answer(&self, asked: &Asked<'_>) -> Answer {
         let now = SystemTime::now();
         let shown = self.cache.shown();
-        let route = routes::public(asked.method, asked.target, &shown.paths);
+        let route = routes::public(asked.method, asked.path, &shown.paths);
         match route {
             Route::Get(Resource::Document(kind)) => self.document(kind, &shown, asked),
             Route::Get(Resource::UnknownIssuer) => self.of_unknown_issuer(&shown, asked),
@@ -139,7 +142,7 @@ impl Site {
             return self.unavailable(unavailable, asked);
         }
         let shown = self.cache.shown();
-        let route = routes::public(asked.method, asked.target, &shown.paths);
+        let route = routes::public(asked.method, asked.path, &shown.paths);
         match route {
             Route::Get(Resource::Document(kind)) => self.document(kind, &shown, asked),
             Route::Get(_) | Route::Preflight | Route::MethodNotAllowed { .. } | Route::NotFound => {
@@ -168,17 +171,10 @@ impl Site {
 pub(crate) struct Listener {
     server: Arc<Server>,
     address: SocketAddr,
+    fd: RawFd,
     /// The socket's place in /proc, and what stood there at the start.
     place: PathBuf,
     socket: Option<PathBuf>,
-    load: Arc<Load>,
-}
-
-/// How much there is to do, for a stop that loses no request.
-#[derive(Default)]
-struct Load {
-    taken: AtomicUsize,
-    done: AtomicUsize,
 }
 
 /// A listener that could not be opened.
@@ -216,7 +212,7 @@ impl Listener {
                     if matches!(
                         error.cause.kind(),
                         io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable
-                    ) || error.cause.raw_os_error() == Some(97) =>
+                    ) || error.cause.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
                 {
                     open(Ipv4Addr::UNSPECIFIED.into())?
                 }
@@ -228,9 +224,10 @@ impl Listener {
             ListenError { setting, address: SocketAddr::new(address, listen.port), cause }
         };
         let address = listener.local_addr().map_err(failed)?;
-        let place = PathBuf::from(format!("/proc/self/fd/{}", listener.as_raw_fd()));
+        let fd = listener.as_raw_fd();
+        let place = PathBuf::from(format!("/proc/self/fd/{fd}"));
         let socket = std::fs::read_link(&place).ok();
-        let allowed = door::guard(listener.as_raw_fd(), most);
+        let allowed = door::guard(fd, most);
         if allowed < most {
             warn!(
                 allowed, wanted = most, listener = setting,
@@ -240,7 +237,7 @@ impl Listener {
         }
         let server = Server::from_listener(listener, None)
             .map_err(|cause| failed(io::Error::other(cause)))?;
-        Ok(Self { server: Arc::new(server), address, place, socket, load: Arc::default() })
+        Ok(Self { server: Arc::new(server), address, fd, place, socket })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
@@ -256,14 +253,12 @@ impl Listener {
         site: &Arc<Site>,
     ) -> io::Result<()> {
         for number in 1..=workers {
-            let (server, load) = (Arc::clone(&self.server), Arc::clone(&self.load));
+            let server = Arc::clone(&self.server);
             let (answer, site) = (answer.clone(), Arc::clone(site));
             thread::Builder::new().name(format!("{name}-{number}")).spawn(move || {
                 // An error says that the accept loop ended; is_alive() tells main.
                 while let Ok(request) = server.recv() {
-                    load.taken.fetch_add(1, Ordering::Relaxed);
                     survive(|| exchange(request, &answer, &site));
-                    load.done.fetch_add(1, Ordering::Relaxed);
                 }
             })?;
         }
@@ -271,15 +266,15 @@ impl Listener {
     }
 
     /// Whether the accept loop still runs. It owns the socket, so its end closes that, be it by
-    /// an error or by a panic, and another or no file stands in the socket's place.
+    /// an error or by a panic, and another or no file stands in the socket's place. Where there
+    /// is no /proc it cannot be seen, and counts as running.
     pub(crate) fn is_alive(&self) -> bool {
         std::fs::read_link(&self.place).ok() == self.socket
     }
 
-    /// Requests answered so far, or `None` while one is under way.
-    pub(crate) fn idle_after(&self) -> Option<usize> {
-        let done = self.load.done.load(Ordering::Relaxed);
-        (self.load.taken.load(Ordering::Relaxed) == done).then_some(done)
+    /// From now on nobody connects any more; who did is still served.
+    pub(crate) fn close_up(&self) {
+        door::close_up(self.fd);
     }
 }
 
@@ -295,6 +290,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
     socket.bind(&address.into())?;
@@ -317,7 +313,7 @@ fn exchange(request: Request, answer: &impl Fn(&Asked<'_>) -> Answer, site: &Sit
     let Answer { reply, level, copy } = answer(&asked);
     let line = if reply.status < 400 { Line::Request } else { Line::Failure };
     if log::log_enabled!(level) && logging::admits(line) {
-        let path: String = routes::path_of(asked.target).chars().take(LOGGED_PATH).collect();
+        let path: String = asked.path.chars().take(LOGGED_PATH).collect();
         let duration = format_args!("{:.3}ms", begin.elapsed().as_secs_f64() * 1000.0).to_string();
         let (status, method, bytes) = (reply.status, asked.method, reply.body_length);
         if let Some((cache_hit, age)) = copy {
@@ -356,7 +352,7 @@ fn asked(request: &Request, stopping: bool) -> Asked<'_> {
     };
     Asked {
         method: request.method().as_str(),
-        target: request.url(),
+        path: request.url(),
         if_none_match: values(request, "If-None-Match").collect(),
         connection,
     }
