@@ -30,6 +30,24 @@ build: ## the release binary
 static: ## the release binary, fully static, for x86_64 (needs a musl target and musl-gcc)
 	$(CARGO) build --locked --release --target x86_64-unknown-linux-musl
 
+# rustup target add x86_64-unknown-linux-musl; for arm64 the same target with aarch64, musl-gcc's
+# cross compiler and CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+IMAGE ?= ghcr.io/kube-issuer-gateway/kube-issuer-gateway:$(VERSION)
+HELM ?= helm
+
+.PHONY: image
+image: static ## the image: the static binary and nothing else
+	docker build -f Dockerfile.scratch --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
+
+.PHONY: image-test
+image-test: ## the image, run as the cluster would run it
+	IMAGE=$(IMAGE) tests/image/test
+
+.PHONY: chart-test
+chart-test: ## the chart, deploy.yaml and kustomization.yaml against each other, without a cluster
+	HELM=$(HELM) tests/chart/check
+
 .PHONY: bench
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
 	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx
