@@ -310,9 +310,13 @@ impl HttpsUrl {
         {
             return None;
         }
-        let port = match authority.as_str().strip_prefix(authority.host())?.strip_prefix(':') {
-            None | Some("") => 443,
-            Some(port) => port.parse().ok()?,
+        // `http` lets anything stand after an IPv6 address, and a sign before a port.
+        let port = match authority.as_str().strip_prefix(authority.host())? {
+            "" | ":" => 443,
+            after => {
+                let port = after.strip_prefix(':')?;
+                port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?
+            }
         };
         Some(Self { host, port, path: uri.path().to_owned() })
     }
@@ -377,6 +381,9 @@ mod tests {
             &discovery_of("https://", "https://a/k"),
             &discovery_of("https://a", "http://a/k"),
             &discovery_of("https://a", "/k"),
+            &discovery_of("https://a", "https://a:+443/k"),
+            &discovery_of("https://a", "https://a:65536/k"),
+            &discovery_of("https://[2001:db8::1]", "https://[2001:db8::1]x443/k"),
             &format!(
                 r#"{{"issuer":"https://a","jwks_uri":"https://a/k","x":{}1{}}}"#,
                 "[".repeat(20_000),

@@ -1,0 +1,226 @@
+//! Request heads: what the door lets in and what it hands on.
+//!
+//! The first byte says into how large pieces the rest is cut, the rest is what a client sends.
+
+#![no_main]
+
+#[path = "../../src/documents.rs"]
+#[allow(dead_code)]
+mod documents;
+#[path = "../../src/head.rs"]
+#[allow(dead_code)]
+mod head;
+#[path = "../../src/routes.rs"]
+#[allow(dead_code)]
+mod routes;
+
+use std::str::FromStr as _;
+
+use libfuzzer_sys::{Corpus, fuzz_target};
+
+use crate::head::{MAX_HEAD, MAX_LINES, Refusal};
+
+/// As the door names a connection: its descriptor and its number.
+const CONNECTION: (i32, u64) = (7, 12_345_678);
+const DOOR: &str = "7:12345678";
+/// The most bytes of a path, and of all entity tags, that are handed on.
+const MOST: usize = 2048;
+
+fuzz_target!(|data: &[u8]| -> Corpus {
+    let Some((&size, sent)) = data.split_first() else { return Corpus::Reject };
+    let begin = head::empty_lines(sent);
+    assert!(begin <= sent.len() && begin % 2 == 0);
+    let (empty, sent) = sent.split_at(begin);
+    assert!(empty.chunks(2).all(|line| line == b"\r\n") && !sent.starts_with(b"\r\n"));
+
+    let whole = head::length(sent, 0);
+    pieces(sent, usize::from(size).max(1), whole);
+    let Ok(Some(length)) = whole else { return Corpus::Keep };
+    let sent = &sent[..length];
+    framed(sent);
+    if let Ok(good) = head::check(sent) {
+        let mut out = Vec::new();
+        good.hand_on(CONNECTION, &mut out);
+        handed_on(sent, good.is_last(), &out);
+    }
+    Corpus::Keep
+});
+
+/// A head that comes in pieces is found as one that comes in one piece.
+fn pieces(sent: &[u8], size: usize, whole: Result<Option<usize>, Refusal>) {
+    let mut outcome = Ok(None);
+    let mut searched = 0;
+    while searched < sent.len() {
+        let received = &sent[..sent.len().min(searched + size)];
+        outcome = head::length(received, searched);
+        if outcome != Ok(None) {
+            break;
+        }
+        searched = received.len();
+    }
+    match (outcome, whole) {
+        // Bad and too long at once: which is found first is by the pieces.
+        (Err(_), Err(_)) if sent.len() >= MAX_HEAD => {}
+        _ => assert_eq!(outcome, whole),
+    }
+}
+
+/// What [`head::length`] let through: within the limits, and lines end in one way only.
+fn framed(head: &[u8]) {
+    assert!(head.len() <= MAX_HEAD && head.ends_with(b"\r\n\r\n"));
+    assert_eq!(head.windows(4).filter(|four| four == b"\r\n\r\n").count(), 1);
+    for (at, byte) in head.iter().enumerate() {
+        match byte {
+            b'\r' => assert_eq!(head[at + 1], b'\n'),
+            b'\n' => assert_eq!(head[at - 1], b'\r'),
+            b'\t' | 0x20..=0x7e | 0x80.. => {}
+            _ => panic!("byte {byte:#x} at {at}"),
+        }
+    }
+}
+
+/// What `tiny_http` is to see says what the client said, and can be read in one way only.
+fn handed_on(sent: &[u8], is_last: bool, out: &[u8]) {
+    small(sent, out);
+    let (sent, lines) = (lines(sent), lines(out));
+    let words: Vec<_> = lines[0].split(' ').collect();
+    let [method, path, version] = words[..] else { panic!("{:?}", lines[0]) };
+    let said: Vec<_> = sent[0].split(' ').collect();
+    assert_eq!([method, path, version], [said[0], path_of(said[1]), "HTTP/1.1"]);
+    assert!(path.len() <= MOST);
+
+    // RFC 9112 §3.2 and §6: one Host, and no body.
+    let count = |name: &str| fields(&sent).filter(|field| field.0 == name).count();
+    assert!(count("host") == 1 || (said[2] == "HTTP/1.0" && count("host") == 0));
+    assert!(count("transfer-encoding") == 0 && count("content-length") <= 1);
+    let length = fields(&sent).find(|field| field.0 == "content-length");
+    assert!(
+        length.is_none_or(|(_, digits)| digits.trim_matches('0').is_empty() && !digits.is_empty())
+    );
+    assert!(count("expect") == 0 || said[2] == "HTTP/1.0");
+
+    // The connection's name stands once and first, whatever a client sends by its name.
+    let mut expected = vec![(head::DOOR.to_ascii_lowercase(), DOOR)];
+    let (close, keep_alive) = (has_option(&sent, "close"), has_option(&sent, "keep-alive"));
+    let old = said[2] == "HTTP/1.0";
+    assert_eq!(is_last, close || (old && !keep_alive));
+    let name = head::DOOR_CONNECTION.to_ascii_lowercase();
+    if is_last {
+        expected.push((name, "close"));
+    } else if old {
+        expected.push((name, "keep-alive"));
+    }
+    let mut left = MOST;
+    expected.extend(fields(&sent).filter(|(name, tags)| {
+        let taken = name == "if-none-match" && tags.is_ascii() && tags.len() <= left;
+        left -= if taken { tags.len() } else { 0 };
+        taken
+    }));
+    assert_eq!(fields(&lines).collect::<Vec<_>>(), expected);
+
+    // `tiny_http` has nothing to refuse.
+    assert!(tiny_http::Method::from_str(method).is_ok());
+    for line in &lines[1..] {
+        assert!(tiny_http::Header::from_str(line).is_ok(), "{line:?}");
+    }
+    again(out);
+    in_each_form(method, path);
+    routed(method, path);
+}
+
+/// Printable lines without an empty one, and no longer than what came but for the door's own.
+fn small(sent: &[u8], out: &[u8]) {
+    let text = out.strip_suffix(b"\r\n\r\n").expect("an end");
+    let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
+    let last = lines.pop().expect("a line");
+    let ended = lines.iter().map(|line| line.strip_suffix(b"\r").expect("a line's end"));
+    for line in ended.chain([last]) {
+        assert!(!line.is_empty());
+        assert!(line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')), "{line:?}");
+    }
+    // A field may get the one space after its colon, and an absolute target without path a slash.
+    let own = "Door: \r\nDoor-Connection: keep-alive\r\n".len() + DOOR.len();
+    assert!(out.len() <= sent.len() + own + MAX_LINES);
+    assert!(out.len() <= 2 * MOST + 128 + MAX_LINES * "If-None-Match: \r\n".len());
+}
+
+/// Let in once more, what was handed on stays as it is.
+fn again(out: &[u8]) {
+    let end = out.windows(2).position(|two| two == b"\r\n").expect("a line") + 2;
+    // The gateway reads no Host: it is not handed on.
+    let with_host = [&out[..end], b"Host: a\r\n", &out[end..]].concat();
+    assert_eq!(head::length(&with_host, 0), Ok(Some(with_host.len())));
+    let mut twice = Vec::new();
+    match head::check(&with_host) {
+        Ok(good) => good.hand_on(CONNECTION, &mut twice),
+        // With the lines that the door adds, one at the limit is over it.
+        Err(refusal) => return assert_eq!(refusal.status, 431),
+    }
+    let own = |out: &[u8]| {
+        let mut lines = lines(out);
+        lines.retain(|line| !line.starts_with("Door-Connection: "));
+        lines
+    };
+    assert_eq!(lines(&twice), own(out));
+}
+
+/// Without query; of an absolute target, what stands behind its authority.
+fn path_of(target: &str) -> &str {
+    let target = target.split('?').next().unwrap_or_default();
+    match target.split("://").nth(1) {
+        Some(_) if !target.starts_with('/') => {
+            let slashes: Vec<_> = target.match_indices('/').map(|slash| slash.0).collect();
+            slashes.get(2).map_or("/", |third| &target[*third..])
+        }
+        _ => target,
+    }
+}
+
+/// RFC 9112 §3.2.2: a path is the same whether it comes alone or in an absolute target.
+fn in_each_form(method: &str, path: &str) {
+    if !path.starts_with('/') {
+        return;
+    }
+    for target in [format!("{path}?a=/b"), format!("HTTP://a.example:80{path}?://c/d")] {
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut out = Vec::new();
+        head::check(head.as_bytes()).expect("a good head").hand_on(CONNECTION, &mut out);
+        assert_eq!(lines(&out)[0], format!("{method} {path} HTTP/1.1"));
+    }
+}
+
+/// Only exact paths lead to a document.
+fn routed(method: &str, path: &str) {
+    let paths = routes::Paths { issuer: Some("/c".to_owned()), jwks: Some("/keys".to_owned()) };
+    let _ = routes::admin(method, path);
+    let route = routes::public(method, path, &paths);
+    let known = ["/.well-known/openid-configuration", "/openid/v1/jwks"];
+    let is_known = path == "/keys" || known.contains(&path.strip_prefix("/c").unwrap_or(path));
+    let is_got = matches!(route, routes::Route::Get(routes::Resource::Document(_)));
+    assert_eq!(is_got, is_known && ["GET", "HEAD"].contains(&method), "{method} {path}");
+}
+
+fn lines(head: &[u8]) -> Vec<String> {
+    let text = head.strip_suffix(b"\r\n\r\n").expect("an end");
+    let lines = text.split(|byte| *byte == b'\n');
+    // One character a byte: what is not ASCII stays visible as such.
+    lines
+        .map(|line| line.iter().filter(|b| **b != b'\r').copied().map(char::from).collect())
+        .collect()
+}
+
+/// Names in lower case, and values.
+fn fields(lines: &[String]) -> impl Iterator<Item = (String, &str)> {
+    lines[1..].iter().map(|line| {
+        let (name, value) = line.split_once(':').expect("a colon");
+        (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']))
+    })
+}
+
+fn has_option(lines: &[String], option: &str) -> bool {
+    let mut options = fields(lines).filter(|field| field.0 == "connection");
+    options.any(|(_, value)| {
+        let mut named = value.split(',').map(|named| named.trim_matches([' ', '\t']));
+        named.any(|named| named.eq_ignore_ascii_case(option))
+    })
+}
