@@ -11,6 +11,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
@@ -335,7 +336,7 @@ impl Load {
         let samples = self.clients.into_iter().flat_map(|client| client.join().unwrap());
         let judge = |mut sample: Sample| {
             if sample.body.as_ref().is_ok_and(|body| !right(sample.due, sample.path, body)) {
-                sample.body = Err("wrong body".to_owned());
+                sample.body = Err("wrong body, or an old one after CACHE_TTL".to_owned());
             }
             sample
         };

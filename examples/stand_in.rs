@@ -8,6 +8,7 @@
     clippy::disallowed_methods,
     clippy::exit,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::significant_drop_tightening,

@@ -46,13 +46,14 @@ const ANSWER: Duration = Duration::from_secs(150);
 const LINGER: Duration = Duration::from_millis(300);
 /// And for how many bytes.
 const LINGER_BYTES: usize = 128 << 10;
-/// A connection is not evicted before it could speak.
+/// A connection is not evicted before it could speak, nor right after its first answer, which may
+/// still be on its way. The longer this is, the fewer newcomers a full house lets in a second.
 const NEWCOMER: Duration = Duration::from_millis(50);
-/// Nor right after an answer, which may still be on its way.
-const ANSWERED: Duration = Duration::from_millis(250);
+/// Nor is one that is kept alive right after an answer.
+const ANSWERED: Duration = Duration::from_millis(120);
 /// How long a newcomer waits for somebody who may be evicted; then whoever has been silent longest
 /// has to go, but for those whose answer is in the making.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(40);
 /// How long a client that has asked more than once is taken for one that keeps its connection
 /// alive, and preferred to those that have just come.
 const REGULAR: Duration = Duration::from_secs(5);
@@ -65,6 +66,9 @@ const SHORTAGE: Duration = Duration::from_millis(20);
 /// Threads that must be had, beyond those there are, before a connection more is let in:
 /// `tiny_http` starts one and panics when it cannot; the others are room for look-ups of names.
 const SPARE_THREADS: usize = 4;
+/// For how many connections threads are tried at one time, where there are so many: in a burst a
+/// trial for each would keep all the others waiting.
+const PROVEN_AHEAD: usize = 16;
 /// Connections that are let in however few threads there are.
 const FEWEST: usize = 4;
 /// Bytes of answers that all clients together may leave untaken. It is the kernel's memory, and
@@ -73,6 +77,11 @@ const UNTAKEN_BYTES: usize = 8 << 20;
 /// Bytes of answers that one client may leave untaken and be given another: the send buffer holds
 /// these and the largest answer. To look after each answer would cost a system call.
 const UNTAKEN_ALLOWED: usize = 64 << 10;
+/// Bytes of heads that all clients together may have begun. Above that a head of more than
+/// [`SMALL_HEAD`] is refused; who is polite sends a small one, and at once.
+const BEGUN_BYTES: usize = 3 << 20;
+/// Bytes of a head that are let in however many are begun.
+const SMALL_HEAD: usize = 4 << 10;
 /// What is kept of a connection's input buffer between two requests.
 const KEPT_BUFFER: usize = 1 << 10;
 /// What of the descriptors is for other things than connections: two each of these.
@@ -114,6 +123,8 @@ static TABLE: Mutex<Table> =
 /// before it is closed, so that whoever holds this lock can use one that stands here. Taken after
 /// [`TABLE`] where both are; for a request it is only read.
 static DESCRIPTORS: RwLock<Vec<Option<Arc<Connection>>>> = RwLock::new(Vec::new());
+/// Bytes of heads that have begun to come in and are not whole.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
 /// Bytes written to clients that may not have taken them; an upper bound.
 static UNTAKEN: AtomicUsize = AtomicUsize::new(0);
 /// [`prove`] has succeeded once: from then on what happens at the door is logged.
@@ -320,8 +331,10 @@ fn make_room(listener: RawFd) {
         match room {
             Room::Free => return,
             Room::Unproven(open) => {
-                let to_be_had = can_start_threads();
-                let lowered = lock(&TABLE).learn(listener, open, to_be_had);
+                let more = [PROVEN_AHEAD, 1]
+                    .into_iter()
+                    .find(|more| can_start_threads(more.saturating_add(SPARE_THREADS)));
+                let lowered = lock(&TABLE).learn(listener, open, more);
                 if let Some(most) = lowered {
                     warn!(
                         most,
@@ -329,7 +342,7 @@ fn make_room(listener: RawFd) {
                         "no thread can be had for one connection more: fewer are let in from now on"
                     );
                 }
-                if to_be_had {
+                if more.is_some() {
                     return;
                 }
             }
@@ -346,10 +359,17 @@ fn make_room(listener: RawFd) {
     }
 }
 
-fn can_start_threads() -> bool {
-    let start = || thread::Builder::new().stack_size(16 << 10).spawn(|| {});
-    let threads: Vec<_> = (0..SPARE_THREADS).map(|_| start()).collect();
-    // Joined all, before it is said whether all could be started.
+/// Whether so many threads can be had at one time.
+fn can_start_threads(count: usize) -> bool {
+    let gate = Arc::new(Mutex::new(()));
+    // None of them ends before all have been started.
+    let shut = lock(&gate);
+    let start = || {
+        let gate = Arc::clone(&gate);
+        thread::Builder::new().stack_size(16 << 10).spawn(move || drop(lock(&gate)))
+    };
+    let threads: Vec<_> = (0..count).map(|_| start()).collect();
+    drop(shut);
     let started: Vec<_> =
         threads.into_iter().map(|thread| thread.map(thread::JoinHandle::join)).collect();
     started.iter().all(Result::is_ok)
@@ -477,12 +497,12 @@ impl Table {
         }
     }
 
-    /// Remembers whether `open` connections and one more can have a thread each. Returns how many
-    /// are let in from now on when these are fewer.
-    fn learn(&mut self, listener: RawFd, open: usize, to_be_had: bool) -> Option<usize> {
+    /// Remembers that `open` connections and so many `more` can have a thread each, if any can.
+    /// Returns how many are let in from now on when these are fewer.
+    fn learn(&mut self, listener: RawFd, open: usize, more: Option<usize>) -> Option<usize> {
         let entrance = self.entrance(listener)?;
-        if to_be_had {
-            entrance.proven = entrance.proven.max(open + 1);
+        if let Some(more) = more {
+            entrance.proven = entrance.proven.max(open.saturating_add(more));
             return None;
         }
         let most = open.saturating_sub(SPARE_THREADS).max(FEWEST);
@@ -549,8 +569,8 @@ impl Entrance {
             Duration::from_millis(now.saturating_sub(other.mark.load(Ordering::Relaxed)))
         };
         let may_go = |other: &&Arc<Connection>| {
-            let has_asked = other.heads.load(Ordering::Relaxed) > 0;
-            let immune = if has_asked { ANSWERED } else { NEWCOMER };
+            let is_kept = other.heads.load(Ordering::Relaxed) > 1;
+            let immune = if is_kept { ANSWERED } else { NEWCOMER };
             !doomed(other) && (impatient || silent(other) >= immune) && !lock(&other.turn).busy
         };
         let is_regular =
@@ -649,6 +669,7 @@ impl Connection {
     fn find_head(&self, fd: RawFd, received: &mut Vec<u8>) -> Result<usize, Ended> {
         let mut begin = (!received.is_empty()).then(Instant::now);
         let mut searched = 0_usize;
+        let mut counted = Begun(0);
         loop {
             if self.doomed.load(Ordering::Relaxed) {
                 return Err(Ended::Over);
@@ -671,6 +692,9 @@ impl Connection {
                 }
             };
             receive_more(fd, received, wait)?;
+            if counted.now(received.len()) > BEGUN_BYTES && received.len() > SMALL_HEAD {
+                return Err(Ended::Refused(head::TOO_MUCH));
+            }
             self.begun.store(true, Ordering::Relaxed);
             self.mark.store(now(), Ordering::Relaxed);
             begin.get_or_insert_with(Instant::now);
@@ -715,6 +739,24 @@ impl Connection {
         }
         self.note_taken();
         Ok(())
+    }
+}
+
+/// What one connection's head counts for in [`BEGUN`], until this is dropped.
+struct Begun(usize);
+
+impl Begun {
+    /// Counts the head as so long; how long all heads are then.
+    fn now(&mut self, length: usize) -> usize {
+        let more = length.saturating_sub(self.0);
+        self.0 += more;
+        BEGUN.fetch_add(more, Ordering::Relaxed).saturating_add(more)
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        BEGUN.fetch_sub(self.0, Ordering::Relaxed);
     }
 }
 
