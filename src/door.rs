@@ -45,7 +45,7 @@ const ANSWER: Duration = Duration::from_secs(150);
 /// it has read why: RFC 9112 §9.6.
 const LINGER: Duration = Duration::from_millis(300);
 /// And for how many bytes.
-const LINGER_BYTES: usize = 128 << 10;
+const LINGER_BYTES: usize = 32 << 10;
 /// A connection is not evicted before it could speak, nor right after its first answer, which may
 /// still be on its way. The longer this is, the fewer newcomers a full house lets in a second.
 const NEWCOMER: Duration = Duration::from_millis(50);
