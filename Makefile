@@ -79,6 +79,26 @@ kind-run: build ## the gateway on this host, in front of that cluster's API serv
 kind-verify: build ## real relying parties verify that cluster's tokens through the gateway
 	tests/kind/verify
 
+.PHONY: kind-load
+kind-load: ## the image that `make image` built, into that cluster
+	IMAGE=$(IMAGE) tests/kind/load
+
+.PHONY: kind-deploy
+kind-deploy: ## deploy.yaml in that cluster, on 127.0.0.1:30080
+	tests/kind/deploy
+
+.PHONY: kind-helm
+kind-helm: ## the chart in that cluster, on 127.0.0.1:30080
+	tests/kind/helm
+
+.PHONY: kind-test
+kind-test: ## the gateway in that cluster: restarts, outages, rotations, and no request lost
+	$(CARGO) test --locked --test cluster
+
+.PHONY: kind-logs
+kind-logs: ## what the gateway's pods in that cluster say
+	tests/kind/logs
+
 .PHONY: kind-down
 kind-down: ## delete that cluster
 	tests/kind/down

@@ -6,7 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 cluster=kube-issuer-gateway
 context=kind-$cluster
-namespace=kube-issuer-gateway # of the gateway's service account, which has the same name
+namespace=kube-issuer-gateway # of the gateway's service account, which has the same name, and of all in deploy.yaml
+image=kube-issuer-gateway:kind # as it is called in the cluster
 discovery_path=/.well-known/openid-configuration
 jwks_path=/openid/v1/jwks
 
@@ -84,4 +85,38 @@ start_gateway() { # on this machine against the cluster's API server, in the bac
   gateway=$!
   set +m
   pids="$pids $gateway"
+}
+
+restricted_namespace() { # restricted_namespace NAME: made where it is missing; takes no pod that asks for more than `restricted`
+  k create namespace "$1" --dry-run=client -o yaml | k apply -f -
+  k label namespace "$1" pod-security.kubernetes.io/enforce=restricted pod-security.kubernetes.io/warn=restricted --overwrite
+}
+
+expose() { # expose NAMESPACE: http://127.0.0.1:30080 leads to the gateway of this namespace, and to no other
+  local service=kube-issuer-gateway-nodeport other
+  for other in $(k get services -A --field-selector "metadata.name=$service" \
+    -o jsonpath='{range .items[*]}{.metadata.namespace}{"\n"}{end}'); do
+    [ "$other" = "$1" ] || k -n "$other" delete service "$service"
+  done
+  sed "s/^  namespace: .*/  namespace: $1/" deploy/examples/nodeport.yaml | k apply -f -
+  for _ in $(seq 60); do
+    ! curl -sSf -o /dev/null --noproxy '*' --max-time 5 "http://127.0.0.1:30080$discovery_path" 2>/dev/null || {
+      echo "http://127.0.0.1:30080$discovery_path answers"
+      return
+    }
+    sleep 0.5
+  done
+  die "http://127.0.0.1:30080$discovery_path does not answer: 'make kind-logs' shows why"
+}
+
+find_helm() { # sets $helm: $HELM, or the one on PATH, or one that is built here and kept
+  local tools=${CARGO_TARGET_DIR:-target}/kind
+  case $tools in /*) ;; *) tools=$PWD/$tools ;; esac
+  helm=$(command -v "${HELM:-helm}" || echo "$tools/helm")
+  if ! [ -x "$helm" ]; then
+    need go
+    echo "helm is missing: go install, into ${tools#"$PWD"/} (some minutes, once)" >&2
+    GOBIN=$tools go install helm.sh/helm/v3/cmd/helm@v3.22.0 >"$work/helm.log" 2>&1 ||
+      die "go install helm failed, so install helm by hand: $(tail -1 "$work/helm.log")"
+  fi
 }

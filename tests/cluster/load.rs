@@ -1,0 +1,321 @@
+//! Requests at a steady rate through the `NodePort`, as relying parties send them, and what became
+//! of each.
+//!
+//! A request is lost when it gets no whole correct answer at its first try: nothing is sent again.
+//! Half of them come on connections of their own, half on kept ones. A kept connection that was
+//! closed while it was idle is opened anew, as any HTTP client does it; one that ends when a
+//! request is on its way has lost that request.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
+pub(crate) const JWKS: &str = "/openid/v1/jwks";
+/// Of tests/kind/cluster.yaml.
+pub(crate) const ISSUER: &str = "https://issuer.example.test";
+/// The fixed `NodePort`, which kind brings to the loopback address.
+const NODE_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 30080);
+
+/// Requests a second in all.
+const RATE: u32 = 100;
+/// Threads of each of the two kinds; each sends at an even share of the rate.
+const THREADS: u32 = 10;
+/// For a whole exchange: what takes longer is lost.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection that may be kept.
+pub(crate) struct Connection {
+    stream: TcpStream,
+}
+
+/// A whole answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) body: String,
+    /// Whether the gateway said that it closes the connection.
+    close: bool,
+}
+
+/// One GET of a connection of its own.
+pub(crate) fn get(path: &str) -> io::Result<Answer> {
+    get_at(NODE_PORT, path)
+}
+
+pub(crate) fn get_at(address: SocketAddr, path: &str) -> io::Result<Answer> {
+    Connection::open(address)?.get(path, true)
+}
+
+impl Connection {
+    pub(crate) fn to_the_node_port() -> io::Result<Self> {
+        Self::open(NODE_PORT)
+    }
+
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream })
+    }
+
+    pub(crate) fn get(&mut self, path: &str, last: bool) -> io::Result<Answer> {
+        let close = if last { "Connection: close\r\n" } else { "" };
+        let head = format!("GET {path} HTTP/1.1\r\nHost: issuer.example.test\r\n{close}\r\n");
+        self.stream.set_write_timeout(Some(PATIENCE))?;
+        self.stream.write_all(head.as_bytes())?;
+        self.read(Instant::now() + PATIENCE)
+    }
+
+    fn read(&mut self, deadline: Instant) -> io::Result<Answer> {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(answer) = Answer::parse(&bytes)? {
+                return Ok(answer);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(wrong(format!("the end after {} bytes", bytes.len()))),
+                count => bytes.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    /// Whether the other side has ended it, seen before anything is sent.
+    fn has_ended(&self) -> bool {
+        let silent = || match self.stream.peek(&mut [0]) {
+            Ok(_) => false,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        };
+        let switch = |nonblocking| self.stream.set_nonblocking(nonblocking).is_ok();
+        !(switch(true) && silent() && switch(false))
+    }
+}
+
+impl Answer {
+    /// None while it is not whole.
+    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(None);
+        };
+        let head = std::str::from_utf8(&bytes[..end]).map_err(wrong)?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
+        let status =
+            status.and_then(|rest| rest.get(..3)).ok_or_else(|| wrong("no status line"))?;
+        let header = |name: &str| {
+            lines
+                .clone()
+                .filter_map(|line| line.split_once(": "))
+                .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then(|| value.to_owned()))
+        };
+        let length = header("Content-Length").ok_or_else(|| wrong("no Content-Length"))?;
+        let body = &bytes[end + 4..];
+        let length: usize = length.parse().map_err(wrong)?;
+        if body.len() > length {
+            return Err(wrong("more than Content-Length"));
+        }
+        if body.len() < length {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            status: status.parse().map_err(wrong)?,
+            content_type: header("Content-Type").unwrap_or_default(),
+            close: header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
+            body: std::str::from_utf8(body).map_err(wrong)?.to_owned(),
+        }))
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// Whether it is the document of this path, as this cluster's relying parties need it.
+    fn check(&self, path: &str) -> io::Result<()> {
+        let json = self.json();
+        let good = match path {
+            DISCOVERY => {
+                self.content_type == "application/json"
+                    && json["issuer"] == ISSUER
+                    && json["jwks_uri"] == format!("{ISSUER}{JWKS}")
+            }
+            _ => {
+                self.content_type == "application/jwk-set+json"
+                    && json["keys"].as_array().is_some_and(|keys| !keys.is_empty())
+                    && json["keys"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .all(|key| key["kid"].is_string())
+            }
+        };
+        if self.status == 200 && good {
+            return Ok(());
+        }
+        Err(wrong(format!("{} {}", self.status, self.body.lines().next().unwrap_or_default())))
+    }
+}
+
+fn wrong(what: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::other(what)
+}
+
+/// What became of the requests.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) sent: usize,
+    pub(crate) lost: Vec<String>,
+    durations: Vec<Duration>,
+    reopened: usize,
+}
+
+impl Outcome {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.reopened += other.reopened;
+        self.lost.extend(other.lost);
+        self.durations.extend(other.durations);
+    }
+
+    /// The duration that this share of the answered requests did not pass.
+    fn quantile(&self, share: f64) -> Duration {
+        let mut sorted = self.durations.clone();
+        sorted.sort_unstable();
+        let last = sorted.len().saturating_sub(1);
+        #[expect(
+            clippy::as_conversions,
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            reason = "an index into some thousand durations"
+        )]
+        let at = (last as f64 * share) as usize;
+        sorted.get(at).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, lost, reopened, .. } = self;
+        let ms = |share| self.quantile(share).as_secs_f64() * 1000.0;
+        write!(
+            out,
+            "{sent} requests sent, {} lost; p50 {:.1} ms, p99 {:.1} ms, slowest {:.0} ms; \
+             {reopened} kept connections opened anew",
+            lost.len(),
+            ms(0.5),
+            ms(0.99),
+            ms(1.0)
+        )
+    }
+}
+
+/// A load under way.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    outcome: Arc<Mutex<Outcome>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    pub(crate) fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let outcome = Arc::new(Mutex::new(Outcome::default()));
+        let begin = Instant::now();
+        let pause = Duration::from_secs(1) * (2 * THREADS) / RATE;
+        let threads = (0..2 * THREADS).map(|number| {
+            let (stop, outcome) = (Arc::clone(&stop), Arc::clone(&outcome));
+            let mut sender =
+                Sender { keep: number % 2 == 0, kept: None, outcome: Outcome::default(), begin };
+            let run = move || {
+                let mut next = begin + pause * number / (2 * THREADS);
+                for turn in usize::from(number < THREADS).. {
+                    thread::sleep(next.saturating_duration_since(Instant::now()));
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    sender.send(if turn % 2 == 0 { DISCOVERY } else { JWKS });
+                    // What an answer that took long kept from being sent is not made up for.
+                    next = (next + pause).max(Instant::now());
+                }
+                outcome.lock().unwrap().add(sender.outcome);
+            };
+            thread::Builder::new().name(format!("load {number}")).spawn(run).unwrap()
+        });
+        Self { threads: threads.collect(), stop, outcome }
+    }
+
+    pub(crate) fn stop(mut self) -> Outcome {
+        self.end();
+        std::mem::take(&mut *self.outcome.lock().unwrap())
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+struct Sender {
+    keep: bool,
+    kept: Option<Connection>,
+    outcome: Outcome,
+    begin: Instant,
+}
+
+impl Sender {
+    fn send(&mut self, path: &str) {
+        let start = Instant::now();
+        self.outcome.sent += 1;
+        match self.exchange(path) {
+            Ok(()) => self.outcome.durations.push(start.elapsed()),
+            Err(error) => {
+                let at = self.begin.elapsed().as_secs_f64();
+                let how = if self.keep { "a kept" } else { "its own" };
+                self.outcome
+                    .lost
+                    .push(format!("at {at:.1} s on {how} connection, {path}: {error}"));
+            }
+        }
+    }
+
+    fn exchange(&mut self, path: &str) -> io::Result<()> {
+        if !self.keep {
+            return Connection::to_the_node_port()?.get(path, true)?.check(path);
+        }
+        let mut connection = match self.kept.take() {
+            Some(kept) if !kept.has_ended() => kept,
+            was => {
+                self.outcome.reopened += usize::from(was.is_some());
+                Connection::to_the_node_port()?
+            }
+        };
+        let answer = connection.get(path, false)?;
+        if answer.close {
+            self.outcome.reopened += 1;
+        } else {
+            self.kept = Some(connection);
+        }
+        answer.check(path)
+    }
+}
