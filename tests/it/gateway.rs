@@ -19,6 +19,12 @@ pub(crate) fn binary() -> OsString {
     env::var_os("GATEWAY").unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-issuer-gateway").into())
 }
 
+/// Whether the binary under test is loaded by the dynamic linker, which stands in it by name.
+pub(crate) fn is_dynamic() -> bool {
+    let bytes = std::fs::read(binary()).expect("read the binary");
+    bytes.windows(9).any(|nine| nine == b"/ld-linux")
+}
+
 /// A gateway that listens.
 pub(crate) struct Gateway {
     process: Process,
