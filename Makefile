@@ -20,6 +20,7 @@ test: ## all tests but those that need a cluster
 lint: ## formatting, clippy and rustdoc, each warning an error
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
 .PHONY: build

@@ -172,11 +172,19 @@ fn wrong(what: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
     io::Error::other(what)
 }
 
+/// A request that got no whole correct answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Lost {
+    pub(crate) when: Instant,
+    #[expect(dead_code, reason = "shown by Debug")]
+    why: String,
+}
+
 /// What became of the requests.
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) sent: usize,
-    pub(crate) lost: Vec<String>,
+    pub(crate) lost: Vec<Lost>,
     durations: Vec<Duration>,
     reopened: usize,
 }
@@ -292,9 +300,8 @@ impl Sender {
             Err(error) => {
                 let at = self.begin.elapsed().as_secs_f64();
                 let how = if self.keep { "a kept" } else { "its own" };
-                self.outcome
-                    .lost
-                    .push(format!("at {at:.1} s on {how} connection, {path}: {error}"));
+                let why = format!("at {at:.1} s on {how} connection, {path}: {error}");
+                self.outcome.lost.push(Lost { when: Instant::now(), why });
             }
         }
     }

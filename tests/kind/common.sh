@@ -92,18 +92,22 @@ restricted_namespace() { # restricted_namespace NAME: made where it is missing; 
   k label namespace "$1" pod-security.kubernetes.io/enforce=restricted pod-security.kubernetes.io/warn=restricted --overwrite
 }
 
+answers_at_node_port() { curl -sSf -o /dev/null --noproxy '*' --max-time 5 "http://127.0.0.1:30080$discovery_path" 2>/dev/null; }
+
 expose() { # expose NAMESPACE: http://127.0.0.1:30080 leads to the gateway of this namespace, and to no other
   local service=kube-issuer-gateway-nodeport other
   for other in $(k get services -A --field-selector "metadata.name=$service" \
     -o jsonpath='{range .items[*]}{.metadata.namespace}{"\n"}{end}'); do
-    [ "$other" = "$1" ] || k -n "$other" delete service "$service"
+    [ "$other" != "$1" ] || continue
+    k -n "$other" delete service "$service"
+    for _ in $(seq 60); do # kube-proxy is told of it later: what answers then is the new one
+      answers_at_node_port || break
+      sleep 0.5
+    done
   done
   sed "s/^  namespace: .*/  namespace: $1/" deploy/examples/nodeport.yaml | k apply -f -
   for _ in $(seq 60); do
-    ! curl -sSf -o /dev/null --noproxy '*' --max-time 5 "http://127.0.0.1:30080$discovery_path" 2>/dev/null || {
-      echo "http://127.0.0.1:30080$discovery_path answers"
-      return
-    }
+    ! answers_at_node_port || { echo "http://127.0.0.1:30080$discovery_path answers" && return; }
     sleep 0.5
   done
   die "http://127.0.0.1:30080$discovery_path does not answer: 'make kind-logs' shows why"
