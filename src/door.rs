@@ -108,6 +108,8 @@ struct Entrance {
     open: Vec<Arc<Connection>>,
     /// The last one let in, until its thread has begun to read.
     newest: Option<Arc<Connection>>,
+    /// When that was, by [`now`].
+    last_in: u64,
 }
 
 struct Table {
@@ -220,6 +222,7 @@ pub(crate) fn guard(listener: RawFd, most: usize) -> usize {
         proven: 0,
         open: Vec::with_capacity(allowed.min(1024)),
         newest: None,
+        last_in: 0,
     });
     allowed
 }
@@ -304,6 +307,12 @@ enum Room {
     Evicted(Arc<Connection>),
     /// Nothing yet.
     None,
+}
+
+/// Whether somebody came in by `listener` within this time.
+pub(crate) fn has_newcomer(listener: RawFd, within: Duration) -> bool {
+    let last_in = lock(&TABLE).entrance(listener).map_or(0, |entrance| entrance.last_in);
+    u128::from(now().saturating_sub(last_in)) < within.as_millis()
 }
 
 /// Lets nobody in by `listener` any more: who knocks is told so at once by the kernel.
@@ -409,6 +418,7 @@ fn admit(listener: RawFd, fd: RawFd) -> bool {
     if let Some(entrance) = table.entrance(listener) {
         entrance.open.push(Arc::clone(&connection));
         entrance.newest = Some(Arc::clone(&connection));
+        entrance.last_in = now();
     }
     drop(table);
     enter(fd, &connection);

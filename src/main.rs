@@ -51,6 +51,9 @@ use crate::upstream::{CaError, Upstream};
 
 /// How often main looks whether all parts live: a dead one ends the program within a second.
 const WATCH: Duration = Duration::from_millis(400);
+/// How long nobody must have come for all to have turned to others: a cluster may be slower to
+/// tell them than `SHUTDOWN_DELAY_SECONDS`, and who comes later is refused.
+const TURNED_AWAY: Duration = Duration::from_secs(1);
 /// How often a stop looks whether anything is under way.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -245,16 +248,23 @@ impl Parts {
         }
     }
 
-    /// Goes on serving for `SHUTDOWN_DELAY`, while whoever reads /readyz turns to others; then lets
-    /// nobody in any more and waits until nothing is under way. A second signal ends both.
+    /// Goes on serving for `SHUTDOWN_DELAY`, while whoever reads /readyz turns to others; then, when
+    /// they have, lets nobody in any more and waits until nothing is under way. A second signal ends both.
     fn stop(&self, signal: &str, signals: &Receiver<&'static str>) {
         self.site.stop();
         info!(signal, delay:? = self.shutdown_delay; "stopping");
         if signals.recv_timeout(self.shutdown_delay).is_ok() {
             return warn!("stopped at once by a second signal");
         }
+        let begin = Instant::now();
+        let deadline = begin + self.shutdown_timeout;
+        while begin.elapsed() < self.shutdown_timeout / 2 && self.public.has_newcomer(TURNED_AWAY) {
+            logging::tell_left_out();
+            if signals.recv_timeout(QUIET).is_ok() {
+                return warn!("stopped at once by a second signal");
+            }
+        }
         self.public.close_up();
-        let deadline = Instant::now() + self.shutdown_timeout;
         loop {
             logging::tell_left_out();
             if door::is_quiet() {

@@ -272,6 +272,11 @@ impl Listener {
         std::fs::read_link(&self.place).ok() == self.socket
     }
 
+    /// Whether somebody has connected within this time.
+    pub(crate) fn has_newcomer(&self, within: Duration) -> bool {
+        door::has_newcomer(self.fd, within)
+    }
+
     /// From now on nobody connects any more; who did is still served.
     pub(crate) fn close_up(&self) {
         door::close_up(self.fd);
