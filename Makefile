@@ -29,7 +29,8 @@ build: ## the release binary
 
 # musl's own allocator stays: beside it, mimalloc 0.1.52 served as many requests a second (39 and 43
 # thousand over 500 connections, 51 and 57 over 64) and took 328 MiB for 500 connections, where
-# musl's took 14 (tests/bench/allocator; two busy cores).
+# musl's took 14. Measured by hand with wrk, each build by itself for 3 s on two busy cores;
+# tests/bench/allocator is to measure it again, and has not been run yet.
 .PHONY: static
 static: ## the release binary, fully static, for x86_64 (needs a musl target and musl-gcc)
 	$(CARGO) build --locked --release --target x86_64-unknown-linux-musl

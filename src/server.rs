@@ -33,7 +33,7 @@ use crate::routes::{self, Probe, Resource, Route};
 /// where that is less.
 const BACKLOG: i32 = 1024;
 /// How long a worker's write may wait for a client that does not read: not at all. The send buffer
-/// takes a whole answer, and the door lets in no head before the last answer was taken.
+/// takes a whole answer beside what the door lets a client leave untaken.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(1);
 /// The send buffer: the largest answer, its headers, and as much again for what the kernel keeps
 /// with small segments. It is a bound and not an allocation; the kernel doubles it, and takes
