@@ -230,8 +230,16 @@ fn floods() -> Vec<Attack> {
     let unread = Tactic { reading: Reading::Never, ..endless(get(""), pipeline.clone()) };
     vec![
         attack("endless header line", 4, endless(begun.clone().into(), vec![b'x'; 65536])),
-        // All that the kernel takes for those who wait to be accepted is the gateway's memory.
-        attack("the same, 1,000 of them", 1000, endless(begun.clone().into(), vec![b'x'; 65536])),
+        // All that the kernel takes for those who wait to be accepted is the gateway's memory. They
+        // are twice as many as there are places, and they come again as fast as both cores go.
+        Attack {
+            crowd: true,
+            ..attack(
+                "the same, 1,000 of them",
+                1000,
+                endless(begun.clone().into(), vec![b'x'; 65536]),
+            )
+        },
         attack("endless header lines", 4, endless(begun.into(), b"x\r\nX: ".repeat(10_000))),
         attack("pipelining, reading", 4, endless(get(""), pipeline)),
         Attack { large: true, ..attack("pipelining, not reading", 16, unread) },

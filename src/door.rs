@@ -16,6 +16,7 @@
 //! for its input and its turn. Under the first two nothing waits, logs, or closes a descriptor. Threads: `tiny_http`'s accept thread
 //! of each listener, its connections' threads, and the workers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -272,29 +273,46 @@ pub(crate) fn accept(
     }
 }
 
-/// What happened at the door since the start, by kind.
+/// What happened at the door since the start, by reason.
 struct Counts {
     let_in: AtomicU64,
-    refused: AtomicU64,
-    evicted: AtomicU64,
-    cut: AtomicU64,
     turned_away: AtomicU64,
+    evicted: AtomicU64,
+    not_taken: AtomicU64,
+    not_made: AtomicU64,
+    /// By status.
+    refused: Mutex<BTreeMap<u16, u64>>,
+    /// How many were shut out when that was last told.
+    told: AtomicU64,
 }
 
 static COUNTS: Counts = Counts {
     let_in: AtomicU64::new(0),
-    refused: AtomicU64::new(0),
-    evicted: AtomicU64::new(0),
-    cut: AtomicU64::new(0),
     turned_away: AtomicU64::new(0),
+    evicted: AtomicU64::new(0),
+    not_taken: AtomicU64::new(0),
+    not_made: AtomicU64::new(0),
+    refused: Mutex::new(BTreeMap::new()),
+    told: AtomicU64::new(0),
 };
 
-/// Logs the counts.
+/// Logs the counts, if anybody was shut out since the last call.
 pub(crate) fn tell_counts() {
-    let [let_in, refused, evicted, cut, turned_away] =
-        [&COUNTS.let_in, &COUNTS.refused, &COUNTS.evicted, &COUNTS.cut, &COUNTS.turned_away]
+    let Counts { let_in, turned_away, evicted, not_taken, not_made, refused, told } = &COUNTS;
+    let [let_in, turned_away, evicted, not_taken, not_made] =
+        [let_in, turned_away, evicted, not_taken, not_made]
             .map(|count| count.load(Ordering::Relaxed));
-    info!(let_in, refused, evicted, cut, turned_away; "connections since the start");
+    let refused = lock(refused).clone();
+    let shut_out = [turned_away, evicted, not_taken, not_made].iter().chain(refused.values()).sum();
+    if told.swap(shut_out, Ordering::Relaxed) == shut_out {
+        return;
+    }
+    let refused: Vec<_> =
+        refused.iter().map(|(status, count)| format!("{status}:{count}")).collect();
+    info!(
+        let_in, refused = refused.join(","), evicted, not_taken, not_made, turned_away;
+        "connections since the start"
+    );
 }
 
 /// What there is for a newcomer.
@@ -817,16 +835,29 @@ fn refuse(fd: RawFd, method: &str, refusal: Refusal) {
 
 /// Counts an end and logs it, where it is an event.
 fn tell(end: End, connection: &Connection) {
-    let (line, count) = match end {
-        End::Over => return,
-        End::Refused(_) => (Line::Refused, &COUNTS.refused),
-        End::Evicted => (Line::Evicted, &COUNTS.evicted),
-        End::AnswerNotTaken | End::AnswerNotMade => (Line::Cut, &COUNTS.cut),
-    };
     if connection.is_proof {
         return;
     }
-    count.fetch_add(1, Ordering::Relaxed);
+    let count = |count: &AtomicU64| count.fetch_add(1, Ordering::Relaxed);
+    let line = match end {
+        End::Over => return,
+        End::Refused(Refusal { status, .. }) => {
+            *lock(&COUNTS.refused).entry(status).or_default() += 1;
+            Line::Refused
+        }
+        End::Evicted => {
+            count(&COUNTS.evicted);
+            Line::Evicted
+        }
+        End::AnswerNotTaken => {
+            count(&COUNTS.not_taken);
+            Line::Cut
+        }
+        End::AnswerNotMade => {
+            count(&COUNTS.not_made);
+            Line::Cut
+        }
+    };
     if !logging::admits(line) {
         return;
     }

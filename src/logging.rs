@@ -122,7 +122,12 @@ fn is_of(record: &Record<'_>, library: &str) -> bool {
 pub(crate) fn text_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(160);
     let time = humantime::format_rfc3339_millis(now);
-    write!(line, "{time} {:<5} {}", record.level(), Text(&record.args().to_string(), false))?;
+    write!(
+        line,
+        "{time} {:<5} {}",
+        record.level(),
+        Text { text: &record.args().to_string(), in_quotes: false }
+    )?;
     record.key_values().visit(&mut TextPairs(&mut line)).map_err(io::Error::other)?;
     line.push(b'\n');
     Ok(line)
@@ -137,21 +142,24 @@ impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
         if plain && !value.is_empty() {
             write!(self.0, " {key}={value}")?;
         } else {
-            write!(self.0, " {key}=\"{}\"", Text(&value, true))?;
+            write!(self.0, " {key}=\"{}\"", Text { text: &value, in_quotes: true })?;
         }
         Ok(())
     }
 }
 
-/// Text in printable ASCII, the rest escaped as in a Rust string; within quotes, quotes too.
-struct Text<'a>(&'a str, bool);
+/// Text in printable ASCII, the rest escaped as in a Rust string; in quotes, a quote too.
+struct Text<'a> {
+    text: &'a str,
+    in_quotes: bool,
+}
 
 impl std::fmt::Display for Text<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for character in self.0.chars() {
+        for character in self.text.chars() {
             match character {
                 '\'' => out.write_str("'")?,
-                '"' if !self.1 => out.write_str("\"")?,
+                '"' if !self.in_quotes => out.write_str("\"")?,
                 other => write!(out, "{}", other.escape_default())?,
             }
         }

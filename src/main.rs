@@ -51,6 +51,8 @@ use crate::upstream::{CaError, Upstream};
 
 /// How often main looks whether all parts live: a dead one ends the program within a second.
 const WATCH: Duration = Duration::from_millis(400);
+/// How often the log says what the door has counted, if it kept anybody out.
+const TELL_COUNTS: Duration = Duration::from_secs(60);
 /// How long nobody must have come for all to have turned to others: a cluster may be slower to
 /// tell them than `SHUTDOWN_DELAY_SECONDS`, and who comes later is refused.
 const TURNED_AWAY: Duration = Duration::from_secs(1);
@@ -228,6 +230,7 @@ impl Parts {
 
     /// Returns the signal that asks to stop, or an error when a part is dead.
     fn watch(&self, signals: &Receiver<&'static str>) -> Result<&'static str, Fatal> {
+        let mut counts_told = Instant::now();
         loop {
             match signals.recv_timeout(WATCH) {
                 Ok(signal) => return Ok(signal),
@@ -235,6 +238,10 @@ impl Parts {
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Fatal::Dead("the signal handler"));
                 }
+            }
+            if counts_told.elapsed() >= TELL_COUNTS {
+                counts_told = Instant::now();
+                door::tell_counts();
             }
             if !self.public.is_alive() {
                 return Err(Fatal::Dead("the public listener"));

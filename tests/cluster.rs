@@ -714,9 +714,11 @@ const AWAY: [(u16, &str); 2] = [(503, "unhealthy: unreachable"), (503, "unhealth
 
 /// Takes the API server away while all goes on.
 ///
-/// While it is away nothing may be lost. When it is back, Kubernetes' node controller may take the
-/// node for lost, since it has heard nothing of it, and with the node all pods out of the Service:
-/// what is lost by that is told and not held against the gateway.
+/// While it is away nothing may be lost. When it is back, a node controller that was running all
+/// the time may take the node for lost, since it has heard nothing of it, and with the node all
+/// pods out of the Service: what is lost by that is told and not held against the gateway. kubeadm's
+/// ends itself in an outage, having lost its lease, and gives the node time when it is back; the
+/// stand-in's runs without leader election.
 fn outage(run: &mut Run, deployment: Deployment) {
     let before = deployment.pods();
     let usage = run.sampler.total();
@@ -741,6 +743,7 @@ fn outage(run: &mut Run, deployment: Deployment) {
         let took = all_pods_answer("/healthz", CACHE_TTL + SLACK, &[(200, "ok")]);
         println!("   well again {} after it is back", seconds(took));
         let_the_controllers_catch_up(away);
+        deployment.settle();
         back
     });
     let after = deployment.pods();
@@ -786,9 +789,10 @@ fn chart(run: &mut Run, deployment: Deployment, release: &str, options: &[&str])
     let notes = script("helm", options, &environment);
     // The first command that NOTES gives to ask it works as it stands, but for the context.
     let ask = notes.lines().find_map(|line| line.trim().strip_prefix("kubectl get --raw /api/"));
-    let answer = kubectl(&["get", "--raw", &format!("/api/{}", ask.expect("a command in NOTES"))]);
-    assert!(answer.contains(ISSUER), "{answer}");
+    let path = format!("/api/{}", ask.expect("a command in NOTES"));
     deployment.settle();
+    let answer = kubectl(&["get", "--raw", &path]);
+    assert!(answer.contains(ISSUER), "{answer}");
     let pods = deployment.pods();
     println!("   {} pods", pods.len());
     run.under_load(|_| deployment.restart());

@@ -209,11 +209,14 @@ impl Pod {
     fn read(pod: &Value) -> Self {
         let statuses = pod["status"]["containerStatuses"].as_array();
         let container = statuses.and_then(|all| all.first()).unwrap_or(&Value::Null);
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
         Self {
             name: pod["metadata"]["name"].as_str().unwrap().to_owned(),
             uid: pod["metadata"]["uid"].as_str().unwrap().to_owned(),
             restarts: container["restartCount"].as_i64().unwrap_or(0),
-            ready: container["ready"] == true,
+            // Not the container's: with its node taken for lost, a pod is not ready either.
+            ready: ready.any(|condition| condition["status"] == "True"),
             stopping: pod["metadata"]["deletionTimestamp"].is_string(),
         }
     }

@@ -200,6 +200,19 @@ impl Process {
         self.entries("fd")
     }
 
+    pub(crate) fn descriptor_numbers(&self) -> Vec<i32> {
+        let entries = std::fs::read_dir(self.proc("fd")).unwrap();
+        entries
+            .filter_map(|entry| {
+                entry.unwrap().file_name().to_str().and_then(|name| name.parse().ok())
+            })
+            .collect()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory that was resident since the start.
     pub(crate) fn peak_kib(&self) -> usize {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();

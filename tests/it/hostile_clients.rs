@@ -531,6 +531,28 @@ fn no_client_can_forge_a_line() {
 }
 
 #[test]
+fn the_log_counts_who_was_shut_out_by_reason() {
+    let api = FakeApi::start();
+    let gateway = Gateway::builder(&api).set("SHUTDOWN_DELAY_SECONDS", "0").start();
+    for (bytes, status, times) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], 400, 3),
+        (b"GET / HTTP/2.0\r\n\r\n", 505, 1),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n", 413, 2),
+    ] {
+        for _ in 0..times {
+            assert_eq!(statuses(gateway.public, bytes), [status]);
+        }
+    }
+    gateway.signal("TERM");
+    let line = gateway.wait_for_log("connections since the start");
+    assert_eq!(field(&line, "refused"), Some("400:3,413:2,505:1"), "{line}");
+    for reason in ["evicted", "not_taken", "not_made", "turned_away"] {
+        assert_eq!(field(&line, reason), Some("0"), "{line}");
+    }
+    gateway.wait();
+}
+
+#[test]
 fn a_flood_of_requests_is_no_flood_of_lines() {
     const ALL: usize = 300;
     let api = FakeApi::start();

@@ -1,10 +1,14 @@
 //! How the gateway ends.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::RawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use socket2::Socket;
 
 use crate::client::{self, Client};
 use crate::fake_api::{Answer, FakeApi, JWKS, SOON};
@@ -216,4 +220,35 @@ fn lives(address: SocketAddr) -> bool {
             && client.read_exact(&mut answer).is_ok()
             && answer == *b"HTTP/1.1 200"
     })
+}
+
+/// Makes accept fail from outside: the listener is taken from the process and shut.
+#[test]
+fn a_listener_that_died_ends_it_with_1() {
+    let api = FakeApi::start();
+    for which in ["public", "admin"] {
+        let gateway = Gateway::start(&api);
+        let address = if which == "public" { gateway.public } else { gateway.admin.unwrap() };
+        let pid = Pid::from_raw(gateway.pid().try_into().unwrap()).unwrap();
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let sockets = gateway.descriptor_numbers().into_iter().filter_map(|number: RawFd| {
+            let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty());
+            socket.ok().map(Socket::from)
+        });
+        let is_it = |socket: &Socket| {
+            let listens = socket.is_listener().unwrap_or(false);
+            let local = socket.local_addr().ok().and_then(|local| local.as_socket());
+            listens && local.is_some_and(|local| local.port() == address.port())
+        };
+        let Some(listener) = { sockets }.find(is_it) else {
+            println!("skipped: this machine forbids to look into a process's descriptors");
+            return;
+        };
+
+        listener.shutdown(Shutdown::Read).unwrap();
+        drop(listener);
+
+        gateway.wait_for_log(&format!("the {which} listener"));
+        assert_eq!(gateway.wait().code(), Some(1), "{which}");
+    }
 }
