@@ -204,6 +204,20 @@ fn slow() -> Vec<Attack> {
             held: true,
             ..attack("never reading", 400, reading(Reading::Never, 100))
         },
+        // Twice as many as there are places, who hold all that a connection can be made to hold.
+        Attack {
+            large: true,
+            held: true,
+            ..attack(
+                "never reading, junk behind",
+                1000,
+                Tactic {
+                    openings: vec![[get(""), last_get()].concat()],
+                    more: vec![b'x'; 65536],
+                    ..reading(Reading::Never, 100)
+                },
+            )
+        },
         Attack {
             large: true,
             ..attack("reading a byte at a time", 100, reading(Reading::AByteAtATime, 10))
@@ -257,7 +271,16 @@ fn crowds() -> Vec<Attack> {
         crowd: true,
         ..attack(name, connections, silent(opening))
     };
+    // As `reading` in `slow`, but nobody is ever silent.
+    let busy = Tactic {
+        openings: vec![get("")],
+        more: get(""),
+        pace: Duration::from_millis(100),
+        again: AGAIN,
+        ..Tactic::default()
+    };
     vec![
+        Attack { crowd: true, ..attack("nobody is silent", 1000, busy) },
         Attack { held: true, ..crowd("idle after a request", 5000, get("")) },
         Attack { held: true, ..crowd("silent from the start", 5000, Vec::new()) },
         Attack { descriptors: 256, ..crowd("descriptors exhausted", 1000, get("")) },
@@ -350,6 +373,10 @@ fn smuggling() -> Vec<Vec<u8>> {
 /// A request for the key set with these header lines.
 fn get(fields: &str) -> Vec<u8> {
     format!("GET {JWKS} HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes()
+}
+
+fn last_get() -> Vec<u8> {
+    get("Connection: close\r\n")
 }
 
 /// Asks, reads the answer to the end of the connection, and asks the next: 2,000 times a second at

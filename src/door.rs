@@ -55,6 +55,11 @@ const ANSWERED: Duration = Duration::from_millis(120);
 /// How long a newcomer waits for somebody who may be evicted; then whoever has been silent longest
 /// has to go, but for those whose answer is in the making.
 const PATIENCE: Duration = Duration::from_millis(40);
+/// How long those who come after that newcomer do not wait at all: in a house where nobody is
+/// silent each would, and who stands behind hundreds of them would wait for minutes.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+/// One in so many places is made free at one time, so that those who leave do it side by side.
+const LEAVE_TOGETHER: usize = 32;
 /// How long a client that has asked more than once is taken for one that keeps its connection
 /// alive, and preferred to those that have just come.
 const REGULAR: Duration = Duration::from_secs(5);
@@ -75,17 +80,21 @@ const FEWEST: usize = 4;
 /// Bytes of answers that all clients together may leave untaken. It is the kernel's memory, and
 /// counts against the container's limit.
 const UNTAKEN_BYTES: usize = 8 << 20;
+/// What is left of them when those who left them longest are shut: a quarter less, so that it is
+/// not looked through all connections again at each answer.
+const UNTAKEN_LEFT: usize = UNTAKEN_BYTES / 4 * 3;
 /// Bytes of answers that one client may leave untaken and be given another: the send buffer holds
 /// these and the largest answer. To look after each answer would cost a system call.
 const UNTAKEN_ALLOWED: usize = 64 << 10;
-/// Bytes of heads that all clients together may have begun. Above that a head of more than
+/// Bytes of heads that all clients together may have begun, or sent and wait for their turn. Above that a head of more than
 /// [`SMALL_HEAD`] is refused; who is polite sends a small one, and at once.
 const BEGUN_BYTES: usize = 3 << 20;
 /// Bytes of a head that are let in however many are begun.
 const SMALL_HEAD: usize = 4 << 10;
 /// What is kept of a connection's input buffer between two requests.
 const KEPT_BUFFER: usize = 1 << 10;
-/// What of the descriptors is for other things than connections: two each of these.
+/// Descriptors for other things than public connections, which take two each: the admin listener's
+/// connections, upstream, files.
 const OTHER_DESCRIPTORS: usize = 64;
 
 /// Why a connection was ended by us.
@@ -102,15 +111,15 @@ enum End {
 /// A listener, and the connections that came in by it.
 struct Entrance {
     listener: RawFd,
-    /// Connections at most; lowered when threads are short.
+    /// Connections at most; lowered when threads are short, for good.
     most: usize,
-    /// So many connections have had a thread each at one time.
-    proven: usize,
     open: Vec<Arc<Connection>>,
     /// The last one let in, until its thread has begun to read.
     newest: Option<Arc<Connection>>,
     /// When that was, by [`now`].
     last_in: u64,
+    /// Until when newcomers are impatient, by [`now`].
+    impatient_until: u64,
 }
 
 struct Table {
@@ -118,10 +127,20 @@ struct Table {
     /// Listeners where nobody comes in any more.
     closed_up: Vec<RawFd>,
     last_id: u64,
+    /// So many connections, of all entrances, have had a thread each at one time.
+    proven: usize,
+    /// It is being tried whether there are threads for more; nobody is let in meanwhile, since
+    /// `tiny_http` might find none for him.
+    trying: bool,
 }
 
-static TABLE: Mutex<Table> =
-    Mutex::new(Table { entrances: Vec::new(), closed_up: Vec::new(), last_id: 0 });
+static TABLE: Mutex<Table> = Mutex::new(Table {
+    entrances: Vec::new(),
+    closed_up: Vec::new(),
+    last_id: 0,
+    proven: 0,
+    trying: false,
+});
 /// Whose a descriptor is, by its number; a connection stands here twice. A descriptor is taken out
 /// before it is closed, so that whoever holds this lock can use one that stands here. Taken after
 /// [`TABLE`] where both are; for a request it is only read.
@@ -147,7 +166,8 @@ struct Connection {
     /// It came before the door was proven: the program itself, of which nothing is told.
     is_proof: bool,
     heads: AtomicUsize,
-    /// When it last did something, by [`now`]: came in, sent bytes, or was answered.
+    /// When it last did something, by [`now`]: came in, began a head, sent it whole, or was
+    /// answered. Not each byte counts: who drips them is as good as silent.
     mark: AtomicU64,
     /// A head has begun to come in and is not handed out yet.
     begun: AtomicBool,
@@ -220,10 +240,10 @@ pub(crate) fn guard(listener: RawFd, most: usize) -> usize {
     lock(&TABLE).entrances.push(Entrance {
         listener,
         most: allowed,
-        proven: 0,
         open: Vec::with_capacity(allowed.min(1024)),
         newest: None,
         last_in: 0,
+        impatient_until: 0,
     });
     allowed
 }
@@ -319,10 +339,10 @@ pub(crate) fn tell_counts() {
 enum Room {
     /// A place, and a thread.
     Free,
-    /// A place; whether a thread can be had beside so many is not known yet.
-    Unproven(usize),
-    /// This client was shut to make room.
-    Evicted(Arc<Connection>),
+    /// A place; whether a thread can be had is to be tried.
+    Unproven,
+    /// These clients were shut to make room.
+    Evicted(Vec<Arc<Connection>>),
     /// Nothing yet.
     None,
 }
@@ -357,11 +377,12 @@ fn make_room(listener: RawFd) {
         let room = lock(&TABLE).room(listener, begin.elapsed() > PATIENCE);
         match room {
             Room::Free => return,
-            Room::Unproven(open) => {
+            Room::Unproven => {
                 let more = [PROVEN_AHEAD, 1]
                     .into_iter()
                     .find(|more| can_start_threads(more.saturating_add(SPARE_THREADS)));
-                let lowered = lock(&TABLE).learn(listener, open, more);
+                let lowered = lock(&TABLE).learn(listener, more);
+                CHANGED.notify_all();
                 if let Some(most) = lowered {
                     warn!(
                         most,
@@ -373,12 +394,17 @@ fn make_room(listener: RawFd) {
                     return;
                 }
             }
-            Room::Evicted(victim) => tell(End::Evicted, &victim),
+            Room::Evicted(victims) => {
+                victims.iter().for_each(|victim| tell(End::Evicted, victim));
+            }
             Room::None => {
                 let table = lock(&TABLE);
                 let none = |table: &mut Table| {
+                    let waits = table.trying;
                     let entrance = table.entrance(listener);
-                    entrance.is_some_and(|entrance| !entrance.is_settled() || entrance.is_full())
+                    entrance.is_some_and(|entrance| {
+                        waits || !entrance.is_settled() || entrance.is_full()
+                    })
                 };
                 drop(CHANGED.wait_timeout_while(table, RECHECK, none));
             }
@@ -474,7 +500,10 @@ pub(crate) fn forget(fd: RawFd) {
     let mut descriptors = DESCRIPTORS.write().unwrap_or_else(PoisonError::into_inner);
     let connection = descriptors.get_mut(index).and_then(Option::take);
     drop(descriptors);
-    let Some(connection) = connection else { return };
+    let Some(connection) = connection else {
+        // A listener's number may become another socket's.
+        return lock(&TABLE).entrances.retain(|entrance| entrance.listener != fd);
+    };
     if connection.descriptors.fetch_sub(1, Ordering::Relaxed) > 1 {
         return;
     }
@@ -510,37 +539,53 @@ impl Table {
 
     /// What there is for somebody who knocks at `listener`, after shutting somebody if need be.
     fn room(&mut self, listener: RawFd, impatient: bool) -> Room {
+        let all_settled = self.entrances.iter().all(Entrance::is_settled);
+        let (open, proven, trying) = (self.open(), self.proven, self.trying);
         let Some(entrance) = self.entrance(listener) else { return Room::Free };
-        let open = entrance.open.len();
         if entrance.is_full() {
-            let Some(victim) = entrance.victim(impatient) else { return Room::None };
-            victim.doom();
-            Room::Evicted(victim)
-        } else if !entrance.is_settled() {
+            let victims = entrance.victims(impatient);
+            if victims.is_empty() {
+                return Room::None;
+            }
+            for victim in &victims {
+                victim.doom();
+            }
+            Room::Evicted(victims)
+        } else if trying || !entrance.is_settled() {
             Room::None
-        } else if open < entrance.proven {
+        } else if open < proven {
             Room::Free
+        } else if all_settled {
+            self.trying = true;
+            Room::Unproven
         } else {
-            Room::Unproven(open)
+            Room::None
         }
     }
 
-    /// Remembers that `open` connections and so many `more` can have a thread each, if any can.
-    /// Returns how many are let in from now on when these are fewer.
-    fn learn(&mut self, listener: RawFd, open: usize, more: Option<usize>) -> Option<usize> {
-        let entrance = self.entrance(listener)?;
+    /// How many connections there are, of all entrances.
+    fn open(&self) -> usize {
+        self.entrances.iter().map(|entrance| entrance.open.len()).sum()
+    }
+
+    /// Remembers that so many `more` connections can have a thread each, if any can. Returns how
+    /// many are let in by `listener` from now on when these are fewer.
+    fn learn(&mut self, listener: RawFd, more: Option<usize>) -> Option<usize> {
+        self.trying = false;
+        let open = self.open();
         if let Some(more) = more {
-            entrance.proven = entrance.proven.max(open.saturating_add(more));
+            self.proven = self.proven.max(open.saturating_add(more));
             return None;
         }
-        let most = open.saturating_sub(SPARE_THREADS).max(FEWEST);
-        if most >= entrance.most {
-            // As few as can be: tiny_http may find a thread where the trial did not.
-            entrance.proven = entrance.proven.max(open + 1);
-            return None;
+        let entrance = self.entrance(listener)?;
+        let most = entrance.open.len().saturating_sub(SPARE_THREADS).max(FEWEST);
+        if most < entrance.most {
+            entrance.most = most;
+            return Some(most);
         }
-        entrance.most = most;
-        Some(most)
+        // As few as can be: tiny_http may find a thread where the trial did not.
+        self.proven = self.proven.max(open + 1);
+        None
     }
 
     /// Frees the kernel's memory from those who have left their answers longest, while all of
@@ -550,25 +595,27 @@ impl Table {
         let mut leaving = Vec::new();
         for connection in self.entrances.iter().flat_map(|entrance| &entrance.open) {
             if connection.untaken.load(Ordering::Relaxed) > 0 {
-                let bytes = connection.if_open(os::unconfirmed).unwrap_or(0);
-                connection.untaken.store(bytes, Ordering::Relaxed);
+                let bytes = connection.if_open(|fd| connection.note_untaken(fd)).unwrap_or(0);
                 all = all.saturating_add(bytes);
                 if bytes > 0 && !connection.doomed.load(Ordering::Relaxed) {
                     leaving.push((connection.mark.load(Ordering::Relaxed), bytes, connection));
                 }
             }
         }
+        if all <= UNTAKEN_BYTES {
+            return Vec::new();
+        }
         leaving.sort_by_key(|(mark, ..)| *mark);
         let mut shut = Vec::new();
         for (_, bytes, connection) in leaving {
-            if all <= UNTAKEN_BYTES {
+            if all <= UNTAKEN_LEFT {
                 break;
             }
-            connection.doom();
             all = all.saturating_sub(bytes);
-            shut.push(Arc::clone(connection));
+            if connection.doom() {
+                shut.push(Arc::clone(connection));
+            }
         }
-        UNTAKEN.store(all, Ordering::Relaxed);
         shut
     }
 }
@@ -584,30 +631,48 @@ impl Entrance {
         self.open.len() >= self.most
     }
 
-    /// Who is to leave for a newcomer: whoever has been silent longest, of those who are not in
-    /// regular use, else of the others. None while one is leaving already, or, unless `impatient`,
-    /// all have just come or been answered.
-    fn victim(&self, impatient: bool) -> Option<Arc<Connection>> {
-        let doomed = |other: &&Arc<Connection>| other.doomed.load(Ordering::Relaxed);
-        if self.open.len() < self.most + self.open.iter().filter(doomed).count() {
-            return None;
+    /// Who is to leave for newcomers: those who have been silent longest, of those who are not in
+    /// regular use, else one of the others. Nobody while somebody is leaving already, or, for a
+    /// while unless `impatient`, when all have just come or been answered.
+    fn victims(&mut self, impatient: bool) -> Vec<Arc<Connection>> {
+        let is_busy = |other: &Connection| lock(&other.turn).busy;
+        let is_doomed = |other: &Connection| other.doomed.load(Ordering::Relaxed);
+        // Who is doomed and busy leaves when his answer is made, which may take long.
+        let leaving = self.open.iter().filter(|other| is_doomed(other) && !is_busy(other)).count();
+        if self.open.len() < self.most + leaving {
+            return Vec::new();
         }
         let now = now();
         let silent = |other: &Connection| {
             Duration::from_millis(now.saturating_sub(other.mark.load(Ordering::Relaxed)))
         };
-        let may_go = |other: &&Arc<Connection>| {
+        let has_rested = |other: &Connection| {
             let is_kept = other.heads.load(Ordering::Relaxed) > 1;
-            let immune = if is_kept { ANSWERED } else { NEWCOMER };
-            !doomed(other) && (impatient || silent(other) >= immune) && !lock(&other.turn).busy
+            silent(other) >= if is_kept { ANSWERED } else { NEWCOMER }
         };
         let is_regular =
             |other: &Connection| other.heads.load(Ordering::Relaxed) > 1 && silent(other) < REGULAR;
-        self.open
-            .iter()
-            .filter(may_go)
-            .min_by_key(|other| (is_regular(other), other.mark.load(Ordering::Relaxed)))
-            .cloned()
+        let mut all: Vec<_> =
+            self.open.iter().filter(|other| !is_doomed(other) && !is_busy(other)).collect();
+        all.sort_by_key(|other| other.mark.load(Ordering::Relaxed));
+        let rested = || all.iter().filter(|other| has_rested(other));
+        let irregular = rested().filter(|other| !is_regular(other));
+        let together = (self.most / LEAVE_TOGETHER).max(1);
+        let mut victims: Vec<_> = irregular.take(together).map(|other| Arc::clone(other)).collect();
+        if victims.is_empty() {
+            victims.extend(rested().next().map(|other| Arc::clone(other)));
+        }
+        if victims.is_empty() && (impatient || now < self.impatient_until) {
+            // Neither regulars nor newcomers may take more than half of the house from the others.
+            let regulars = all.iter().filter(|other| is_regular(other)).count();
+            let from_regulars = regulars > self.most / 2;
+            let of_those = |other: &&&Arc<Connection>| is_regular(other) == from_regulars;
+            let victim = all.iter().find(of_those).or_else(|| all.first());
+            victims.extend(victim.map(|other| Arc::clone(other)));
+            let for_a_while = u64::try_from(IMPATIENCE.as_millis()).unwrap_or(u64::MAX);
+            self.impatient_until = now.saturating_add(for_a_while);
+        }
+        victims
     }
 }
 
@@ -623,25 +688,37 @@ impl Connection {
         done
     }
 
-    /// Shuts it down: its thread wakes, sees the end, and `tiny_http` closes it.
-    fn doom(&self) {
-        if !self.doomed.swap(true, Ordering::Relaxed) {
-            self.if_open(|fd| {
-                os::discard_on_close(fd);
-                os::shutdown(fd, Shutdown::Both);
-            });
-            // Under the lock, so that the thread does not look at `doomed` before and wait after.
-            drop(lock(&self.turn));
-            self.answered.notify_all();
+    /// Shuts it down: its thread wakes, sees the end, and `tiny_http` closes it. Whether it was
+    /// not shut down before.
+    fn doom(&self) -> bool {
+        if self.doomed.swap(true, Ordering::Relaxed) {
+            return false;
         }
+        self.if_open(|fd| {
+            os::discard_on_close(fd);
+            os::shutdown(fd, Shutdown::Both);
+        });
+        // Under the lock, so that the thread does not look at `doomed` before and wait after.
+        drop(lock(&self.turn));
+        self.answered.notify_all();
+        true
+    }
+
+    /// Counts anew what the client has not taken, in bytes.
+    fn note_untaken(&self, fd: RawFd) -> usize {
+        let before = self.untaken.load(Ordering::Relaxed);
+        let bytes = os::unconfirmed(fd).min(before);
+        // Where an answer was written meanwhile, the count stays until the next time.
+        let ordering = Ordering::Relaxed;
+        if self.untaken.compare_exchange(before, bytes, ordering, ordering).is_ok() {
+            UNTAKEN.fetch_sub(before - bytes, ordering);
+        }
+        bytes
     }
 
     /// Nothing that was written is in the kernel any more, or will be for long.
     fn note_taken(&self) {
-        let bytes = self.untaken.swap(0, Ordering::Relaxed);
-        let less = |all: usize| Some(all.saturating_sub(bytes));
-        // It always succeeds: `less` always has a value.
-        let _ = UNTAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        UNTAKEN.fetch_sub(self.untaken.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Waits for a whole good head, and until it is its turn; leaves it in `input.head`.
@@ -654,8 +731,13 @@ impl Connection {
             return Err(End::Over);
         }
         let is_last = || self.last.load(Ordering::Relaxed);
-        let found =
-            if is_last() { Err(Ended::Over) } else { self.find_head(fd, &mut input.received) };
+        // Until it is handed out, or refused.
+        let mut counted = Begun(0);
+        let found = if is_last() {
+            Err(Ended::Over)
+        } else {
+            self.find_head(fd, &mut input.received, &mut counted)
+        };
         self.await_answer()?;
         if is_last() {
             // The client sees the end at once; the socket is closed when it has taken all.
@@ -683,6 +765,7 @@ impl Connection {
                 input.received.drain(..length);
                 input.received.shrink_to(KEPT_BUFFER);
                 self.begun.store(!input.received.is_empty(), Ordering::Relaxed);
+                self.mark.store(now(), Ordering::Relaxed);
                 Ok(())
             }
             Err(refusal) => {
@@ -694,10 +777,14 @@ impl Connection {
     }
 
     /// Reads until a head is whole; its length.
-    fn find_head(&self, fd: RawFd, received: &mut Vec<u8>) -> Result<usize, Ended> {
+    fn find_head(
+        &self,
+        fd: RawFd,
+        received: &mut Vec<u8>,
+        counted: &mut Begun,
+    ) -> Result<usize, Ended> {
         let mut begin = (!received.is_empty()).then(Instant::now);
         let mut searched = 0_usize;
-        let mut counted = Begun(0);
         loop {
             if self.doomed.load(Ordering::Relaxed) {
                 return Err(Ended::Over);
@@ -705,6 +792,11 @@ impl Connection {
             let empty = head::empty_lines(received);
             received.drain(..empty);
             searched = searched.saturating_sub(empty);
+            if received.is_empty() && empty == 2 && self.heads.load(Ordering::Relaxed) > 0 {
+                // One that old clients send after a request is not the beginning of another.
+                begin = None;
+                self.begun.store(false, Ordering::Relaxed);
+            }
             if let Some(length) = head::length(received, searched).map_err(Ended::Refused)? {
                 return Ok(length);
             }
@@ -723,9 +815,11 @@ impl Connection {
             if counted.now(received.len()) > BEGUN_BYTES && received.len() > SMALL_HEAD {
                 return Err(Ended::Refused(head::TOO_MUCH));
             }
-            self.begun.store(true, Ordering::Relaxed);
-            self.mark.store(now(), Ordering::Relaxed);
-            begin.get_or_insert_with(Instant::now);
+            if begin.is_none() {
+                begin = Some(Instant::now());
+                self.begun.store(true, Ordering::Relaxed);
+                self.mark.store(now(), Ordering::Relaxed);
+            }
         }
     }
 
@@ -738,7 +832,10 @@ impl Connection {
         let waited = self.answered.wait_timeout_while(lock(&self.turn), ANSWER, in_the_making);
         let timeout = waited.unwrap_or_else(PoisonError::into_inner).1;
         match (timeout.timed_out(), self.doomed.load(Ordering::Relaxed)) {
-            (true, _) => Err(End::AnswerNotMade),
+            (true, _) => {
+                self.doom();
+                Err(End::AnswerNotMade)
+            }
             (false, true) => Err(End::Over),
             (false, false) => Ok(()),
         }
@@ -761,8 +858,9 @@ impl Connection {
                 self.doom();
                 return Err(End::AnswerNotTaken);
             }
-            // The kernel tells nobody when a send buffer becomes empty.
-            thread::sleep(pause);
+            // The kernel tells nobody when a send buffer becomes empty; doom() tells.
+            let stays = |_: &mut TurnState| !self.doomed.load(Ordering::Relaxed);
+            drop(self.answered.wait_timeout_while(lock(&self.turn), pause, stays));
             pause = (pause * 2).min(Duration::from_millis(50));
         }
         self.note_taken();
@@ -891,8 +989,10 @@ impl Turn {
     pub(crate) fn written(self, bytes: usize) {
         let Some(connection) = &self.0 else { return };
         connection.mark.store(now(), Ordering::Relaxed);
+        // In this order: what is taken off all was added to it before.
+        let all = UNTAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         connection.untaken.fetch_add(bytes, Ordering::Relaxed);
-        if UNTAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > UNTAKEN_BYTES {
+        if all > UNTAKEN_BYTES {
             let shut = lock(&TABLE).free_untaken();
             shut.iter().for_each(|connection| tell(End::AnswerNotTaken, connection));
         }
@@ -909,10 +1009,13 @@ impl Turn {
         self.written(bytes);
     }
 
-    /// The answer could not be written whole: nothing more can be said on this connection.
-    pub(crate) fn cut(self) {
-        if let Some(connection) = &self.0 {
-            connection.doom();
+    /// The answer could not be written whole: nothing more can be said on this connection. The
+    /// client does not take it, or `is_gone`.
+    pub(crate) fn cut(self, is_gone: bool) {
+        if let Some(connection) = &self.0
+            && connection.doom()
+            && !is_gone
+        {
             tell(End::AnswerNotTaken, connection);
         }
     }
@@ -951,31 +1054,42 @@ impl fmt::Display for NotInEffect {
     }
 }
 
-/// Makes sure that std calls the functions of `os.rs`, for each of the listeners.
+/// Makes sure that std calls each of the three functions of `os.rs`, for each of the listeners.
 pub(crate) fn prove(mut addresses: impl Iterator<Item = SocketAddr>) -> Result<(), NotInEffect> {
     addresses.try_for_each(prove_one)?;
     PROVEN.store(true, Ordering::Relaxed);
     Ok(())
 }
 
-/// Connects to `address` and sends a head that the door refuses and `tiny_http` lets in.
+/// Connects to `address`, sends a head that the door refuses and `tiny_http` lets in, and waits
+/// until the door has seen that connection's end.
 fn prove_one(address: SocketAddr) -> Result<(), NotInEffect> {
     let failed = |cause: String| NotInEffect { address, cause };
     // `::` takes IPv4 as well.
     let all = address.ip().is_unspecified();
     let ip = if all { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
-    let answer = || -> io::Result<String> {
-        let within = Duration::from_secs(5);
+    let within = Duration::from_secs(5);
+    let ask = || -> io::Result<(u16, String)> {
         let mut client = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), within)?;
+        let port = client.local_addr()?.port();
         client.set_read_timeout(Some(within))?;
         client.write_all(b"GET /livez HTTP/1.1\r\n\r\n")?;
         let mut answer = String::new();
         client.take(1024).read_to_string(&mut answer)?;
-        Ok(answer)
+        Ok((port, answer))
     };
-    let answer = answer().map_err(|error| failed(error.to_string()))?;
+    let (port, answer) = ask().map_err(|error| failed(error.to_string()))?;
     if !answer.starts_with("HTTP/1.1 400 ") {
         return Err(failed(format!("a request without Host got {:?}", answer.lines().next())));
+    }
+    let is_ours = |connection: &Arc<Connection>| {
+        connection.peer.port() == port && connection.peer.ip().to_canonical() == ip.to_canonical()
+    };
+    let is_open =
+        |table: &mut Table| table.entrances.iter().flat_map(|entrance| &entrance.open).any(is_ours);
+    let waited = CHANGED.wait_timeout_while(lock(&TABLE), within, is_open);
+    if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+        return Err(failed("the end of a connection was not noticed".to_owned()));
     }
     Ok(())
 }

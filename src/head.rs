@@ -180,7 +180,9 @@ fn path<'a>(method: &str, target: &'a str) -> Option<&'a str> {
     if let Some((scheme, rest)) = before_query.split_once("://") {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let is_http = ["http", "https"].iter().any(|http| scheme.eq_ignore_ascii_case(http));
-        let good = is_http && !authority.is_empty() && is_host(authority.as_bytes());
+        // RFC 9110 §4.2.1: not without a host.
+        let has_host = !authority.is_empty() && !authority.starts_with(':');
+        let good = is_http && has_host && is_host(authority.as_bytes());
         return good.then_some(if path.is_empty() { "/" } else { path });
     }
     let good = match method {
@@ -199,9 +201,24 @@ fn field(line: &[u8]) -> Result<(&str, &[u8]), Refusal> {
     Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }
 
-/// RFC 9112 §3.2: a bad value is as bad as none. The characters of RFC 3986 §3.2.2 and a port.
+/// RFC 9112 §3.2: a bad value is as bad as none. The characters of RFC 3986 §3.2.2, and a port.
 fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte))
+    let is_port = |rest: &[u8]| match rest {
+        [] => true,
+        [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
+    if let Some(literal) = value.strip_prefix(b"[") {
+        let end = literal.iter().position(|byte| *byte == b']').unwrap_or(0);
+        let (address, rest) = literal.split_at(end);
+        return !address.is_empty()
+            && address.iter().all(|byte| is_name(byte) || *byte == b':')
+            && rest.strip_prefix(b"]").is_some_and(is_port);
+    }
+    let end = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
+    let (name, rest) = value.split_at(end);
+    name.iter().all(is_name) && is_port(rest)
 }
 
 /// RFC 9112 §9.1 and §9.6. What else it names (`Upgrade`, `HTTP2-Settings`) is for fields that
@@ -325,6 +342,14 @@ mod tests {
             "GET a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://:80/a HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a:b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:1:2\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: []\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1]a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a[::1]\r\n\r\n",
             "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",

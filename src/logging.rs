@@ -34,6 +34,8 @@ pub(crate) enum Line {
     Cut,
     /// No descriptor or no memory for a connection.
     Shortage,
+    /// A mistake in this program or a library, which a client may have found.
+    Panic,
 }
 
 /// What was logged of one kind in the second under way, and what was left out.
@@ -61,7 +63,8 @@ static REFUSED: Sample = Sample::new("refused");
 static EVICTED: Sample = Sample::new("evicted");
 static CUT: Sample = Sample::new("cut");
 static SHORTAGE: Sample = Sample::new("shortage");
-static SAMPLES: [&Sample; 6] = [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CUT, &SHORTAGE];
+static PANIC: Sample = Sample::new("panic");
+static SAMPLES: [&Sample; 7] = [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CUT, &SHORTAGE, &PANIC];
 /// `LOG_LINES_PER_SECOND`.
 static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
 
@@ -74,6 +77,7 @@ pub(crate) fn admits(line: Line) -> bool {
         Line::Evicted => &EVICTED,
         Line::Cut => &CUT,
         Line::Shortage => &SHORTAGE,
+        Line::Panic => &PANIC,
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // Two threads at the turn of a second may let a few lines more or less through.
@@ -112,7 +116,11 @@ pub(crate) fn start(config: &LogConfig) {
     });
     builder.init();
     // A panic is a line as well, and what it says may come from outside.
-    panic::set_hook(Box::new(|info| error!(panic:% = info; "panic")));
+    panic::set_hook(Box::new(|info| {
+        if admits(Line::Panic) {
+            error!(panic:% = info; "panic");
+        }
+    }));
 }
 
 fn is_of(record: &Record<'_>, library: &str) -> bool {

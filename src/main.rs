@@ -260,32 +260,35 @@ impl Parts {
     fn stop(&self, signal: &str, signals: &Receiver<&'static str>) {
         self.site.stop();
         info!(signal, delay:? = self.shutdown_delay; "stopping");
-        if signals.recv_timeout(self.shutdown_delay).is_ok() {
-            return warn!("stopped at once by a second signal");
-        }
         let begin = Instant::now();
-        let deadline = begin + self.shutdown_timeout;
-        while begin.elapsed() < self.shutdown_timeout / 2 && self.public.has_newcomer(TURNED_AWAY) {
-            logging::tell_left_out();
-            if signals.recv_timeout(QUIET).is_ok() {
-                return warn!("stopped at once by a second signal");
+        let close_up_by = begin + self.shutdown_delay + self.shutdown_timeout / 2;
+        let deadline = begin + self.shutdown_delay + self.shutdown_timeout;
+        let is_signalled_while = |goes_on: &dyn Fn() -> bool| {
+            while goes_on() {
+                logging::tell_left_out();
+                if signals.recv_timeout(QUIET).is_ok() {
+                    return true;
+                }
             }
-        }
-        self.public.close_up();
-        loop {
-            logging::tell_left_out();
-            if door::is_quiet() {
-                door::tell_counts();
-                return info!("stopped");
-            }
-            if signals.recv_timeout(QUIET).is_ok() {
-                return warn!("stopped at once by a second signal");
-            }
-            if Instant::now() >= deadline {
-                return warn!(
-                    "stopped while requests were under way, after SHUTDOWN_TIMEOUT_SECONDS"
-                );
-            }
+            false
+        };
+        let serves_on = || {
+            begin.elapsed() < self.shutdown_delay
+                || (Instant::now() < close_up_by && self.public.has_newcomer(TURNED_AWAY))
+        };
+        let finishes = || !door::is_quiet() && Instant::now() < deadline;
+        let is_signalled = is_signalled_while(&serves_on) || {
+            self.public.close_up();
+            is_signalled_while(&finishes)
+        };
+        logging::tell_left_out();
+        door::tell_counts();
+        if is_signalled {
+            warn!("stopped at once by a second signal");
+        } else if door::is_quiet() {
+            info!("stopped");
+        } else {
+            warn!("stopped while requests were under way, after SHUTDOWN_TIMEOUT_SECONDS");
         }
     }
 }

@@ -6,7 +6,7 @@
 //! [`Listener::is_alive`], since `tiny_http` does not say so.
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::panic::{self, AssertUnwindSafe};
@@ -39,9 +39,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_millis(1);
 /// with small segments. It is a bound and not an allocation; the kernel doubles it, and takes
 /// `net.core.wmem_max` (208 KiB by default) where that is less.
 const SEND_BUFFER: usize = 2 * MAX_SERVED_BYTES;
-/// The receive buffer: two of the longest heads. The kernel would let it grow to megabytes, which
-/// count against the container's limit.
-const RECEIVE_BUFFER: usize = 2 * head::MAX_HEAD;
+/// The receive buffer: half of the longest head, which then comes in pieces. The kernel doubles it,
+/// and would let it grow to megabytes, which count against the container's limit: what all
+/// connections together can leave unread must fit into that.
+const RECEIVE_BUFFER: usize = head::MAX_HEAD / 2;
 /// How long sent bytes may stay unconfirmed before the kernel gives the client up: RFC 5482.
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence after which the kernel asks whether a client is still there.
@@ -211,7 +212,7 @@ impl Listener {
                 Err(error)
                     if matches!(
                         error.cause.kind(),
-                        io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable
+                        ErrorKind::Unsupported | ErrorKind::AddrNotAvailable
                     ) || error.cause.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
                 {
                     open(Ipv4Addr::UNSPECIFIED.into())?
@@ -305,7 +306,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Runs `exchange`; a panic in it is logged and ends there.
 fn survive(exchange: impl FnOnce()) {
-    if panic::catch_unwind(AssertUnwindSafe(exchange)).is_err() {
+    if panic::catch_unwind(AssertUnwindSafe(exchange)).is_err() && logging::admits(Line::Panic) {
         error!("a request panicked, which is a mistake in this program; the worker goes on");
     }
 }
@@ -338,7 +339,12 @@ fn exchange(request: Request, answer: &impl Fn(&Asked<'_>) -> Answer, site: &Sit
     match written {
         Ok(count) if count == length && is_last => turn.last(length),
         Ok(count) if count == length => turn.written(length),
-        Ok(_) | Err(_) => turn.cut(),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+        {
+            turn.cut(true);
+        }
+        Ok(_) | Err(_) => turn.cut(false),
     }
 }
 

@@ -127,6 +127,7 @@ fn main() -> ExitCode {
             continue;
         }
         println!("== {}", name.replace('_', " "));
+        load::come_from_another_address();
         let start = Instant::now();
         let good = catch_unwind(AssertUnwindSafe(|| scenario(&mut run))).is_ok();
         *if good { &mut passed } else { &mut failed } += 1;

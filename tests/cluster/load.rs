@@ -9,13 +9,14 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub(crate) const JWKS: &str = "/openid/v1/jwks";
@@ -23,7 +24,20 @@ pub(crate) const JWKS: &str = "/openid/v1/jwks";
 pub(crate) const ISSUER: &str = "https://issuer.example.test";
 /// The fixed `NodePort`, which kind brings to the loopback address.
 const NODE_PORT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 30080);
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 30080);
+
+/// The last byte of 127.0.1.x, from which all connections come.
+static SOURCE: AtomicU8 = AtomicU8::new(0);
+
+/// From now on connections come from another address.
+///
+/// While a Service has no endpoints, the kernel of the node notes each refused connection, without
+/// a way to a pod, and for two minutes refuses those that come from the same address and port,
+/// whatever endpoints there are by then (`nf_conntrack_tcp_timeout_syn_sent`). A scenario must not
+/// lose requests by what the one before it did.
+pub(crate) fn come_from_another_address() {
+    SOURCE.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Requests a second in all.
 const RATE: u32 = 100;
@@ -61,9 +75,13 @@ impl Connection {
     }
 
     fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream })
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        let source = Ipv4Addr::new(127, 0, 1, SOURCE.load(Ordering::Relaxed).max(1));
+        // Where only 127.0.0.1 is this machine's (macOS), all come from there.
+        drop(socket.bind(&SocketAddr::from((source, 0)).into()));
+        socket.connect_timeout(&address.into(), PATIENCE)?;
+        socket.set_tcp_nodelay(true)?;
+        Ok(Self { stream: socket.into() })
     }
 
     pub(crate) fn get(&mut self, path: &str, last: bool) -> io::Result<Answer> {
