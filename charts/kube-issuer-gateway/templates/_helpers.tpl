@@ -95,6 +95,13 @@ a million as 1e+06.
 {{- end }}
 {{- end }}
 
+{{/* Whether a probe asks /healthz, however that is spelled; empty where it does not. */}}
+{{- define "kube-issuer-gateway.asksHealthz" -}}
+{{- with (. | default dict).httpGet -}}
+{{- if regexMatch "^/?healthz/?([?].*)?$" (toString .path) }}true{{ end -}}
+{{- end -}}
+{{- end }}
+
 {{/*
 A probe as the values have it, but for two things. /healthz becomes what the probe is for: it speaks of the API server, and asked
 by the kubelet would restart all pods in an outage. And where there is no admin listener, the public one is asked.
@@ -103,7 +110,7 @@ Takes a dict of `root`, `probe` and `path`.
 {{- define "kube-issuer-gateway.probe" -}}
 {{- $probe := deepCopy .probe -}}
 {{- with $probe.httpGet -}}
-{{- if eq (toString .path) "/healthz" }}{{ $_ := set . "path" $.path }}{{ end -}}
+{{- if include "kube-issuer-gateway.asksHealthz" $probe }}{{ $_ := set . "path" $.path }}{{ end -}}
 {{- if and (eq (toString .port) "admin") (not (include "kube-issuer-gateway.adminPort" $.root)) }}{{ $_ := set . "port" "http" }}{{ end -}}
 {{- end -}}
 {{- toYaml $probe }}
