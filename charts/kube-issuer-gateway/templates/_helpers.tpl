@@ -130,9 +130,9 @@ Takes a dict of `root`, `probe` and `path`.
 {{- addf $delay $timeout }}
 {{- end }}
 
-{{/* The issuer's host without its port, empty when the issuer is not given. */}}
+{{/* The issuer's host without its port, empty when the issuer is not given. Kubernetes takes small letters only. */}}
 {{- define "kube-issuer-gateway.host" -}}
-{{- with .Values.issuer }}{{ (urlParse .).hostname }}{{ end }}
+{{- with .Values.issuer }}{{ (urlParse .).hostname | lower }}{{ end }}
 {{- end }}
 
 {{/*
@@ -144,7 +144,8 @@ the path of a jwks_uri that is set to be on the issuer's host.
 {{- $path := $issuer.path | trimSuffix "/" -}}
 {{- $paths := list (printf "%s/.well-known/openid-configuration" $path) (printf "%s/openid/v1/jwks" $path) -}}
 {{- $jwks := urlParse (((.Values.config).documents).jwksUri | default "") -}}
-{{- if and $issuer.host (eq $jwks.host $issuer.host) $jwks.path -}}
+{{- /* Both are https, so :443 is no other port. */ -}}
+{{- if and $issuer.host (eq ($jwks.host | lower | trimSuffix ":443") ($issuer.host | lower | trimSuffix ":443")) $jwks.path -}}
 {{- $paths = append $paths $jwks.path | uniq -}}
 {{- end -}}
 {{- toJson $paths }}
