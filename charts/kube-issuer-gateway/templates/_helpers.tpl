@@ -1,3 +1,87 @@
+{{/*
+A key with nothing after it, `service:` or `port:` in it, takes Helm's default away. These are the defaults of values.yaml that
+the templates cannot do without, put back where they are missing; tests/chart/check holds them against that file. Each template
+calls it first. In the second level only where a key is a section of the chart's own: null takes a member away from what the pod
+gets as it is given, such as podSecurityContext.runAsUser.
+*/}}
+{{- define "kube-issuer-gateway.fill" -}}
+{{- $sections := list "image" "serviceAccount" "rbac" "service" "ingress" "httpRoute" "autoscaling" "podDisruptionBudget" "networkPolicy" -}}
+{{- range $key, $default := include "kube-issuer-gateway.defaults" . | fromYaml -}}
+{{- $value := index $.Values $key -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := set $.Values $key $default -}}
+{{- else if has $key $sections -}}
+{{- range $inner, $innerDefault := $default -}}
+{{- if kindIs "invalid" (index $value $inner) -}}
+{{- $_ := set $value $inner $innerDefault -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "kube-issuer-gateway.defaults" -}}
+replicaCount: 2
+image:
+  repository: ghcr.io/kube-issuer-gateway/kube-issuer-gateway
+  pullPolicy: IfNotPresent
+commonLabels: {}
+serviceAccount:
+  create: true
+  automount: true
+rbac:
+  create: true
+extraEnv: []
+podLabels: {}
+podSecurityContext:
+  runAsNonRoot: true
+  runAsUser: 65534
+  runAsGroup: 65534
+  seccompProfile:
+    type: RuntimeDefault
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities:
+    drop: [ALL]
+  readOnlyRootFilesystem: true
+service:
+  type: ClusterIP
+  port: 80
+  ipFamilyPolicy: PreferDualStack
+ingress:
+  enabled: false
+  pathType: Exact
+httpRoute:
+  enabled: false
+  gatewayName: external-gateway
+  gatewayNamespace: gateway-system
+  hostnames: []
+resources:
+  requests: {cpu: 10m, memory: 32Mi}
+  limits: {cpu: 100m, memory: 64Mi}
+minReadySeconds: 5
+revisionHistoryLimit: 3
+strategy:
+  type: RollingUpdate
+  rollingUpdate: {maxUnavailable: 0, maxSurge: 1}
+enableServiceLinks: false
+autoscaling:
+  enabled: false
+  minReplicas: 2
+  maxReplicas: 4
+podDisruptionBudget:
+  enabled: true
+  maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+networkPolicy:
+  enabled: true
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    matchLabelKeys: [pod-template-hash]
+{{- end }}
+
 {{/* The chart's name, for labels. */}}
 {{- define "kube-issuer-gateway.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
