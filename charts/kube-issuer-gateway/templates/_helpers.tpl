@@ -142,38 +142,43 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if ne $port "off" }}{{ $port }}{{ end }}
 {{- end }}
 
+{{/* Each setting of the program, and the value that gives it. */}}
+{{- define "kube-issuer-gateway.settings" -}}
+- [LISTEN_ADDR, config.listen.address]
+- [LISTEN_PORT, config.listen.port]
+- [ADMIN_ADDR, config.admin.address]
+- [ADMIN_PORT, config.admin.port]
+- [UPSTREAM_HOST, config.upstream.url]
+- [UPSTREAM_TIMEOUT_SECONDS, config.upstream.timeoutSeconds]
+- [SA_TOKEN_PATH, config.upstream.tokenPath]
+- [SA_CA_CERT_PATH, config.upstream.caCertPath]
+- [CACHE_TTL_SECONDS, config.cache.ttlSeconds]
+- [MAX_STALE_SECONDS, config.cache.maxStaleSeconds]
+- [CLIENT_CACHE_TTL_SECONDS, config.cache.clientTtlSeconds]
+- [PRETTY_PRINT_JSON, config.documents.prettyPrint]
+- [JWKS_URI, config.documents.jwksUri]
+- [DISCOVERY_DEFAULTS, config.documents.discoveryDefaults]
+- [WORKERS, config.limits.workers]
+- [MAX_CONNECTIONS, config.limits.maxConnections]
+- [SHUTDOWN_DELAY_SECONDS, config.shutdown.delaySeconds]
+- [SHUTDOWN_TIMEOUT_SECONDS, config.shutdown.timeoutSeconds]
+- [LOG_FORMAT, config.log.format]
+- [LOG_LINES_PER_SECOND, config.log.linesPerSecond]
+- [RUST_LOG, config.log.level]
+{{- end }}
+
 {{/*
 The settings that are set, one environment variable each. toJson for numbers: Helm holds them as floating point, and would print
 a million as 1e+06.
 */}}
 {{- define "kube-issuer-gateway.env" -}}
-{{- $config := .Values.config | default dict -}}
-{{- range $setting := list
-  (list "LISTEN_ADDR" ($config.listen).address)
-  (list "LISTEN_PORT" ($config.listen).port)
-  (list "ADMIN_ADDR" ($config.admin).address)
-  (list "ADMIN_PORT" ($config.admin).port)
-  (list "UPSTREAM_HOST" ($config.upstream).url)
-  (list "UPSTREAM_TIMEOUT_SECONDS" ($config.upstream).timeoutSeconds)
-  (list "SA_TOKEN_PATH" ($config.upstream).tokenPath)
-  (list "SA_CA_CERT_PATH" ($config.upstream).caCertPath)
-  (list "CACHE_TTL_SECONDS" ($config.cache).ttlSeconds)
-  (list "MAX_STALE_SECONDS" ($config.cache).maxStaleSeconds)
-  (list "CLIENT_CACHE_TTL_SECONDS" ($config.cache).clientTtlSeconds)
-  (list "PRETTY_PRINT_JSON" ($config.documents).prettyPrint)
-  (list "JWKS_URI" ($config.documents).jwksUri)
-  (list "DISCOVERY_DEFAULTS" (($config.documents).discoveryDefaults | default ""))
-  (list "WORKERS" ($config.limits).workers)
-  (list "MAX_CONNECTIONS" ($config.limits).maxConnections)
-  (list "SHUTDOWN_DELAY_SECONDS" ($config.shutdown).delaySeconds)
-  (list "SHUTDOWN_TIMEOUT_SECONDS" ($config.shutdown).timeoutSeconds)
-  (list "LOG_FORMAT" ($config.log).format)
-  (list "LOG_LINES_PER_SECOND" ($config.log).linesPerSecond)
-  (list "RUST_LOG" ($config.log).level)
-}}
-{{- $value := index $setting 1 }}
-{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
-- name: {{ index $setting 0 }}
+{{- range $setting := include "kube-issuer-gateway.settings" . | fromYamlArray }}
+{{- $value := $.Values }}
+{{- range last $setting | splitList "." }}
+{{- $value = index ($value | default dict) . }}
+{{- end }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "") (and (kindIs "map" $value) (empty $value))) }}
+- name: {{ first $setting }}
   value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
 {{- end }}
 {{- end }}
@@ -258,10 +263,36 @@ the path of a jwks_uri that is set to be on the issuer's host.
 {{- if not (or .Values.serviceAccount.automount .Values.volumeMounts) -}}
 {{- fail "serviceAccount.automount is false and volumeMounts is empty, so the gateway has no token: mount token and CA, and name them in config.upstream.tokenPath and caCertPath." -}}
 {{- end -}}
-{{- range $setting := include "kube-issuer-gateway.env" . | fromYamlArray -}}
+{{- /* Ports, probes and the grace period follow from config; and a setting given twice, by two names, ends the program. */ -}}
+{{- $older := list (list "TOKEN_PATH" "config.upstream.tokenPath") (list "CA_CERT_PATH" "config.upstream.caCertPath") (list "CACHE_TTL_MINUTES" "config.cache.ttlSeconds") -}}
+{{- range $setting := include "kube-issuer-gateway.settings" . | fromYamlArray | concat $older -}}
 {{- range $.Values.extraEnv -}}
-{{- if eq .name $setting.name -}}
-{{- fail (printf "extraEnv has %s, which config sets too: give it once." .name) -}}
+{{- if eq .name (first $setting) -}}
+{{- fail (printf "extraEnv has %s: set %s instead." .name (last $setting)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.autoscaling -}}
+{{- if and .enabled (lt (int .maxReplicas) (int .minReplicas)) -}}
+{{- fail (printf "autoscaling.maxReplicas is %v: it must be at least autoscaling.minReplicas, %v." .maxReplicas .minReplicas) -}}
+{{- end -}}
+{{- if and .enabled (not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage)) -}}
+{{- fail "autoscaling.targetCPUUtilizationPercentage and targetMemoryUtilizationPercentage are both null: autoscaling needs one of them, such as 80." -}}
+{{- end -}}
+{{- end -}}
+{{- $loopback := "^\\[?(127\\.|[0:]*:0*1\\]?$|[0:]*:ffff:127\\.)" -}}
+{{- $address := ($config.listen).address | default "" -}}
+{{- if regexMatch $loopback (lower $address) -}}
+{{- fail (printf "config.listen.address is %s, which neither the Service nor the kubelet can reach: leave it empty for all addresses." $address) -}}
+{{- end -}}
+{{- $address = ($config.admin).address | default "" -}}
+{{- $admin := include "kube-issuer-gateway.adminPort" . -}}
+{{- if and $admin (regexMatch $loopback (lower $address)) -}}
+{{- range $name := list "startupProbe" "livenessProbe" "readinessProbe" -}}
+{{- $probe := index $.Values $name | default dict -}}
+{{- $port := ($probe.httpGet | default $probe.tcpSocket | default dict).port | toString -}}
+{{- if has $port (list "admin" $admin) -}}
+{{- fail (printf "config.admin.address is %s, where %s asks, and the kubelet cannot reach it: leave it empty, or let the probes ask the port http." $address $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
