@@ -1,3 +1,87 @@
+{{/*
+A key with nothing after it, `service:` or `port:` in it, takes Helm's default away. These are the defaults of values.yaml that
+the templates cannot do without, put back where they are missing; tests/chart/check holds them against that file. Each template
+calls it first. In the second level only where a key is a section of the chart's own: null takes a member away from what the pod
+gets as it is given, such as podSecurityContext.runAsUser.
+*/}}
+{{- define "kube-issuer-gateway.fill" -}}
+{{- $sections := list "image" "serviceAccount" "rbac" "service" "ingress" "httpRoute" "autoscaling" "podDisruptionBudget" "networkPolicy" -}}
+{{- range $key, $default := include "kube-issuer-gateway.defaults" . | fromYaml -}}
+{{- $value := index $.Values $key -}}
+{{- if kindIs "invalid" $value -}}
+{{- $_ := set $.Values $key $default -}}
+{{- else if has $key $sections -}}
+{{- range $inner, $innerDefault := $default -}}
+{{- if kindIs "invalid" (index $value $inner) -}}
+{{- $_ := set $value $inner $innerDefault -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "kube-issuer-gateway.defaults" -}}
+replicaCount: 2
+image:
+  repository: ghcr.io/kube-issuer-gateway/kube-issuer-gateway
+  pullPolicy: IfNotPresent
+commonLabels: {}
+serviceAccount:
+  create: true
+  automount: true
+rbac:
+  create: true
+extraEnv: []
+podLabels: {}
+podSecurityContext:
+  runAsNonRoot: true
+  runAsUser: 65534
+  runAsGroup: 65534
+  seccompProfile:
+    type: RuntimeDefault
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities:
+    drop: [ALL]
+  readOnlyRootFilesystem: true
+service:
+  type: ClusterIP
+  port: 80
+  ipFamilyPolicy: PreferDualStack
+ingress:
+  enabled: false
+  pathType: Exact
+httpRoute:
+  enabled: false
+  gatewayName: external-gateway
+  gatewayNamespace: gateway-system
+  hostnames: []
+resources:
+  requests: {cpu: 10m, memory: 32Mi}
+  limits: {cpu: 100m, memory: 64Mi}
+minReadySeconds: 5
+revisionHistoryLimit: 3
+strategy:
+  type: RollingUpdate
+  rollingUpdate: {maxUnavailable: 0, maxSurge: 1}
+enableServiceLinks: false
+autoscaling:
+  enabled: false
+  minReplicas: 2
+  maxReplicas: 4
+podDisruptionBudget:
+  enabled: true
+  maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+networkPolicy:
+  enabled: true
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    matchLabelKeys: [pod-template-hash]
+{{- end }}
+
 {{/* The chart's name, for labels. */}}
 {{- define "kube-issuer-gateway.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
@@ -58,41 +142,53 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if ne $port "off" }}{{ $port }}{{ end }}
 {{- end }}
 
+{{/* Each setting of the program, and the value that gives it. */}}
+{{- define "kube-issuer-gateway.settings" -}}
+- [LISTEN_ADDR, config.listen.address]
+- [LISTEN_PORT, config.listen.port]
+- [ADMIN_ADDR, config.admin.address]
+- [ADMIN_PORT, config.admin.port]
+- [UPSTREAM_HOST, config.upstream.url]
+- [UPSTREAM_TIMEOUT_SECONDS, config.upstream.timeoutSeconds]
+- [SA_TOKEN_PATH, config.upstream.tokenPath]
+- [SA_CA_CERT_PATH, config.upstream.caCertPath]
+- [CACHE_TTL_SECONDS, config.cache.ttlSeconds]
+- [MAX_STALE_SECONDS, config.cache.maxStaleSeconds]
+- [CLIENT_CACHE_TTL_SECONDS, config.cache.clientTtlSeconds]
+- [PRETTY_PRINT_JSON, config.documents.prettyPrint]
+- [JWKS_URI, config.documents.jwksUri]
+- [DISCOVERY_DEFAULTS, config.documents.discoveryDefaults]
+- [WORKERS, config.limits.workers]
+- [MAX_CONNECTIONS, config.limits.maxConnections]
+- [SHUTDOWN_DELAY_SECONDS, config.shutdown.delaySeconds]
+- [SHUTDOWN_TIMEOUT_SECONDS, config.shutdown.timeoutSeconds]
+- [LOG_FORMAT, config.log.format]
+- [LOG_LINES_PER_SECOND, config.log.linesPerSecond]
+- [RUST_LOG, config.log.level]
+{{- end }}
+
 {{/*
 The settings that are set, one environment variable each. toJson for numbers: Helm holds them as floating point, and would print
 a million as 1e+06.
 */}}
 {{- define "kube-issuer-gateway.env" -}}
-{{- $config := .Values.config | default dict -}}
-{{- range $setting := list
-  (list "LISTEN_ADDR" ($config.listen).address)
-  (list "LISTEN_PORT" ($config.listen).port)
-  (list "ADMIN_ADDR" ($config.admin).address)
-  (list "ADMIN_PORT" ($config.admin).port)
-  (list "UPSTREAM_HOST" ($config.upstream).url)
-  (list "UPSTREAM_TIMEOUT_SECONDS" ($config.upstream).timeoutSeconds)
-  (list "SA_TOKEN_PATH" ($config.upstream).tokenPath)
-  (list "SA_CA_CERT_PATH" ($config.upstream).caCertPath)
-  (list "CACHE_TTL_SECONDS" ($config.cache).ttlSeconds)
-  (list "MAX_STALE_SECONDS" ($config.cache).maxStaleSeconds)
-  (list "CLIENT_CACHE_TTL_SECONDS" ($config.cache).clientTtlSeconds)
-  (list "PRETTY_PRINT_JSON" ($config.documents).prettyPrint)
-  (list "JWKS_URI" ($config.documents).jwksUri)
-  (list "DISCOVERY_DEFAULTS" (($config.documents).discoveryDefaults | default ""))
-  (list "WORKERS" ($config.limits).workers)
-  (list "MAX_CONNECTIONS" ($config.limits).maxConnections)
-  (list "SHUTDOWN_DELAY_SECONDS" ($config.shutdown).delaySeconds)
-  (list "SHUTDOWN_TIMEOUT_SECONDS" ($config.shutdown).timeoutSeconds)
-  (list "LOG_FORMAT" ($config.log).format)
-  (list "LOG_LINES_PER_SECOND" ($config.log).linesPerSecond)
-  (list "RUST_LOG" ($config.log).level)
-}}
-{{- $value := index $setting 1 }}
-{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
-- name: {{ index $setting 0 }}
+{{- range $setting := include "kube-issuer-gateway.settings" . | fromYamlArray }}
+{{- $value := $.Values }}
+{{- range last $setting | splitList "." }}
+{{- $value = index ($value | default dict) . }}
+{{- end }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "") (and (kindIs "map" $value) (empty $value))) }}
+- name: {{ first $setting }}
   value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* Whether a probe asks /healthz, however that is spelled; empty where it does not. */}}
+{{- define "kube-issuer-gateway.asksHealthz" -}}
+{{- with (. | default dict).httpGet -}}
+{{- if regexMatch "^/?healthz/?([?].*)?$" (toString .path) }}true{{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/*
@@ -103,7 +199,7 @@ Takes a dict of `root`, `probe` and `path`.
 {{- define "kube-issuer-gateway.probe" -}}
 {{- $probe := deepCopy .probe -}}
 {{- with $probe.httpGet -}}
-{{- if eq (toString .path) "/healthz" }}{{ $_ := set . "path" $.path }}{{ end -}}
+{{- if include "kube-issuer-gateway.asksHealthz" $probe }}{{ $_ := set . "path" $.path }}{{ end -}}
 {{- if and (eq (toString .port) "admin") (not (include "kube-issuer-gateway.adminPort" $.root)) }}{{ $_ := set . "port" "http" }}{{ end -}}
 {{- end -}}
 {{- toYaml $probe }}
@@ -123,9 +219,9 @@ Takes a dict of `root`, `probe` and `path`.
 {{- addf $delay $timeout }}
 {{- end }}
 
-{{/* The issuer's host without its port, empty when the issuer is not given. */}}
+{{/* The issuer's host without its port, empty when the issuer is not given. Kubernetes takes small letters only. */}}
 {{- define "kube-issuer-gateway.host" -}}
-{{- with .Values.issuer }}{{ (urlParse .).hostname }}{{ end }}
+{{- with .Values.issuer }}{{ (urlParse .).hostname | lower }}{{ end }}
 {{- end }}
 
 {{/*
@@ -137,7 +233,8 @@ the path of a jwks_uri that is set to be on the issuer's host.
 {{- $path := $issuer.path | trimSuffix "/" -}}
 {{- $paths := list (printf "%s/.well-known/openid-configuration" $path) (printf "%s/openid/v1/jwks" $path) -}}
 {{- $jwks := urlParse (((.Values.config).documents).jwksUri | default "") -}}
-{{- if and $issuer.host (eq $jwks.host $issuer.host) $jwks.path -}}
+{{- /* Both are https, so :443 is no other port. */ -}}
+{{- if and $issuer.host (eq ($jwks.host | lower | trimSuffix ":443") ($issuer.host | lower | trimSuffix ":443")) $jwks.path -}}
 {{- $paths = append $paths $jwks.path | uniq -}}
 {{- end -}}
 {{- toJson $paths }}
@@ -166,10 +263,36 @@ the path of a jwks_uri that is set to be on the issuer's host.
 {{- if not (or .Values.serviceAccount.automount .Values.volumeMounts) -}}
 {{- fail "serviceAccount.automount is false and volumeMounts is empty, so the gateway has no token: mount token and CA, and name them in config.upstream.tokenPath and caCertPath." -}}
 {{- end -}}
-{{- range $setting := include "kube-issuer-gateway.env" . | fromYamlArray -}}
+{{- /* Ports, probes and the grace period follow from config; and a setting given twice, by two names, ends the program. */ -}}
+{{- $older := list (list "TOKEN_PATH" "config.upstream.tokenPath") (list "CA_CERT_PATH" "config.upstream.caCertPath") (list "CACHE_TTL_MINUTES" "config.cache.ttlSeconds") -}}
+{{- range $setting := include "kube-issuer-gateway.settings" . | fromYamlArray | concat $older -}}
 {{- range $.Values.extraEnv -}}
-{{- if eq .name $setting.name -}}
-{{- fail (printf "extraEnv has %s, which config sets too: give it once." .name) -}}
+{{- if eq .name (first $setting) -}}
+{{- fail (printf "extraEnv has %s: set %s instead." .name (last $setting)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.autoscaling -}}
+{{- if and .enabled (lt (int .maxReplicas) (int .minReplicas)) -}}
+{{- fail (printf "autoscaling.maxReplicas is %v: it must be at least autoscaling.minReplicas, %v." .maxReplicas .minReplicas) -}}
+{{- end -}}
+{{- if and .enabled (not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage)) -}}
+{{- fail "autoscaling.targetCPUUtilizationPercentage and targetMemoryUtilizationPercentage are both null: autoscaling needs one of them, such as 80." -}}
+{{- end -}}
+{{- end -}}
+{{- $loopback := "^\\[?(127\\.|[0:]*:0*1\\]?$|[0:]*:ffff:127\\.)" -}}
+{{- $address := ($config.listen).address | default "" -}}
+{{- if regexMatch $loopback (lower $address) -}}
+{{- fail (printf "config.listen.address is %s, which neither the Service nor the kubelet can reach: leave it empty for all addresses." $address) -}}
+{{- end -}}
+{{- $address = ($config.admin).address | default "" -}}
+{{- $admin := include "kube-issuer-gateway.adminPort" . -}}
+{{- if and $admin (regexMatch $loopback (lower $address)) -}}
+{{- range $name := list "startupProbe" "livenessProbe" "readinessProbe" -}}
+{{- $probe := index $.Values $name | default dict -}}
+{{- $port := ($probe.httpGet | default $probe.tcpSocket | default dict).port | toString -}}
+{{- if has $port (list "admin" $admin) -}}
+{{- fail (printf "config.admin.address is %s, where %s asks, and the kubelet cannot reach it: leave it empty, or let the probes ask the port http." $address $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
