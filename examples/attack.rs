@@ -112,7 +112,7 @@ struct Attack {
     name: &'static str,
     connections: usize,
     tactic: Tactic,
-    /// More knock than the kernel queues.
+    /// More knock than the kernel queues, or there are places for.
     crowd: bool,
     /// The key set has 100 RSA keys.
     large: bool,
@@ -204,8 +204,10 @@ fn slow() -> Vec<Attack> {
             held: true,
             ..attack("never reading", 400, reading(Reading::Never, 100))
         },
-        // Twice as many as there are places, who hold all that a connection can be made to hold.
+        // Twice as many as there are places, who hold all that a connection can be made to hold: it
+        // is about memory.
         Attack {
+            crowd: true,
             large: true,
             held: true,
             ..attack(

@@ -632,7 +632,7 @@ impl Entrance {
     }
 
     /// Who is to leave for newcomers: those who have been silent longest, of those who are not in
-    /// regular use, else one of the others. Nobody while somebody is leaving already, or, for a
+    /// regular use, else of the others: one, or as many when these are a crowd. Nobody while somebody is leaving already, or, for a
     /// while unless `impatient`, when all have just come or been answered.
     fn victims(&mut self, impatient: bool) -> Vec<Arc<Connection>> {
         let is_busy = |other: &Connection| lock(&other.turn).busy;
@@ -654,21 +654,25 @@ impl Entrance {
             |other: &Connection| other.heads.load(Ordering::Relaxed) > 1 && silent(other) < REGULAR;
         let mut all: Vec<_> =
             self.open.iter().filter(|other| !is_doomed(other) && !is_busy(other)).collect();
-        all.sort_by_key(|other| other.mark.load(Ordering::Relaxed));
-        let rested = || all.iter().filter(|other| has_rested(other));
-        let irregular = rested().filter(|other| !is_regular(other));
+        // Looked at once each: they go on changing.
+        all.sort_by_cached_key(|other| other.mark.load(Ordering::Relaxed));
+        let regulars = all.iter().filter(|other| is_regular(other)).count();
+        let crowd_of_regulars = regulars > self.most / 2;
+        let rested = |regular| {
+            let of_those = move |other: &&&Arc<Connection>| is_regular(other) == regular;
+            all.iter().filter(|other| has_rested(other)).filter(of_those)
+        };
         let together = (self.most / LEAVE_TOGETHER).max(1);
-        let mut victims: Vec<_> = irregular.take(together).map(|other| Arc::clone(other)).collect();
+        let of_regulars = if crowd_of_regulars { together } else { 1 };
+        let mut victims: Vec<_> = rested(false).take(together).copied().cloned().collect();
         if victims.is_empty() {
-            victims.extend(rested().next().map(|other| Arc::clone(other)));
+            victims.extend(rested(true).take(of_regulars).copied().cloned());
         }
         if victims.is_empty() && (impatient || now < self.impatient_until) {
             // Neither regulars nor newcomers may take more than half of the house from the others.
-            let regulars = all.iter().filter(|other| is_regular(other)).count();
-            let from_regulars = regulars > self.most / 2;
-            let of_those = |other: &&&Arc<Connection>| is_regular(other) == from_regulars;
+            let of_those = |other: &&&Arc<Connection>| is_regular(other) == crowd_of_regulars;
             let victim = all.iter().find(of_those).or_else(|| all.first());
-            victims.extend(victim.map(|other| Arc::clone(other)));
+            victims.extend(victim.copied().cloned());
             let for_a_while = u64::try_from(IMPATIENCE.as_millis()).unwrap_or(u64::MAX);
             self.impatient_until = now.saturating_add(for_a_while);
         }

@@ -24,7 +24,7 @@
 //! itself at start and ends when the door did not answer (`door::prove`).
 //!
 //! Nothing here may unwind: a panic in an `extern "C"` function aborts. Whatever `door.rs` does is
-//! caught, and counts as the end of that connection.
+//! caught: it counts as the end of that connection, and accept4 tries again.
 
 #![expect(unsafe_code, reason = "this is the module that the lint leaves it to")]
 
@@ -34,11 +34,14 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
+use std::thread;
 use std::time::Duration;
 
 use libc::{sockaddr, socklen_t, ssize_t};
 
 use crate::door;
+
+const AFTER_A_PANIC: Duration = Duration::from_millis(100);
 
 /// Accepts a connection; on a listener of the door's, one that there is room for.
 ///
@@ -70,7 +73,12 @@ pub(crate) unsafe extern "C" fn accept4(
     match accepted {
         Ok(Ok(descriptor)) => descriptor,
         Ok(Err(error)) => fail(error.raw_os_error().unwrap_or(libc::EINVAL)),
-        Err(_) => fail(libc::EINVAL),
+        Err(_) => {
+            // A mistake of ours, which is logged. std calls again, where another error would end
+            // tiny_http's accept loop; not at once, in case it is there to stay.
+            thread::sleep(AFTER_A_PANIC);
+            fail(libc::EINTR)
+        }
     }
 }
 

@@ -89,7 +89,7 @@ const SCENARIOS: &[Scenario] = &scenarios![
     a_rolling_restart_loses_no_request,
     scaling_to_one_and_back_loses_no_request,
     a_deleted_pod_loses_no_request,
-    a_killed_pod_is_replaced,
+    a_killed_pod_is_restarted,
     a_bad_setting_is_named_and_takes_no_pod_away,
     load_is_held_within_64_mib_and_a_tenth_of_a_cpu,
     without_its_binding_the_log_names_the_role_and_the_copy_is_served,
@@ -422,13 +422,21 @@ fn a_deleted_pod_loses_no_request(run: &mut Run) {
     });
 }
 
-/// Its connections are lost with it, and what comes before it is known: they are only counted.
-fn a_killed_pod_is_replaced(run: &mut Run) {
+/// Its connections are lost with it, and what comes before that is known: they are only counted.
+fn a_killed_pod_is_restarted(run: &mut Run) {
+    let before = MANIFEST.pods();
+    let killed = &before[0];
     let ((), lost) = run.observe(|_| {
-        let pods = MANIFEST.pods();
-        let force = ["delete", "pod", &pods[0].name, "--grace-period=0", "--force"];
-        kubectl(&[&["-n", NAME], &force[..]].concat());
-        MANIFEST.settle();
+        script("kill_pod", &[NAME, &killed.name], &[]);
+        let start = Instant::now();
+        within(Duration::from_secs(60), "the pod is restarted and ready", || {
+            let pods = MANIFEST.pods();
+            let good = pods
+                .iter()
+                .any(|pod| pod.uid == killed.uid && pod.restarts > killed.restarts && pod.ready);
+            if good { Ok(()) } else { Err(format!("{pods:?}")) }
+        });
+        println!("   ready again after {}", seconds(start.elapsed()));
     });
     println!("   not asserted, lost: {}", lost.len());
 }

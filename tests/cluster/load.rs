@@ -23,8 +23,7 @@ pub(crate) const JWKS: &str = "/openid/v1/jwks";
 /// Of tests/kind/cluster.yaml.
 pub(crate) const ISSUER: &str = "https://issuer.example.test";
 /// The fixed `NodePort`, which kind brings to the loopback address.
-const NODE_PORT: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 30080);
+const NODE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 30080);
 
 /// The last byte of 127.0.1.x, from which all connections come.
 static SOURCE: AtomicU8 = AtomicU8::new(0);
