@@ -80,7 +80,9 @@ fn main() -> ExitCode {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&OVER)).expect("take signals");
     }
-    let seconds = env::var("SECONDS_EACH").ok().and_then(|text| text.parse().ok()).unwrap_or(4.0);
+    // Long enough for a hundred polite requests: in fewer the one that stands behind the first
+    // thousand attackers would be one in a hundred.
+    let seconds = env::var("SECONDS_EACH").ok().and_then(|text| text.parse().ok()).unwrap_or(6.0);
     let only = env::var("ONLY").ok().filter(|name| !name.is_empty());
     let api = FakeApi::start();
     let small = api.jwks();

@@ -54,11 +54,12 @@ const NEWCOMER: Duration = Duration::from_millis(50);
 const ANSWERED: Duration = Duration::from_millis(120);
 /// How long a newcomer waits for somebody who may be evicted; then whoever has been silent longest
 /// has to go, but for those whose answer is in the making.
-const PATIENCE: Duration = Duration::from_millis(40);
+const PATIENCE: Duration = Duration::from_millis(60);
 /// How long those who come after that newcomer do not wait at all: in a house where nobody is
 /// silent each would, and who stands behind hundreds of them would wait for minutes.
 const IMPATIENCE: Duration = Duration::from_secs(1);
-/// One in so many places is made free at one time, so that those who leave do it side by side.
+/// One in so many places is made free at one time, so that those who leave do it side by side; at
+/// most [`SPARE_THREADS`], since their threads end after they have left.
 const LEAVE_TOGETHER: usize = 32;
 /// How long a client that has asked more than once is taken for one that keeps its connection
 /// alive, and preferred to those that have just come.
@@ -70,8 +71,9 @@ const RECHECK: Duration = Duration::from_millis(10);
 /// How long to wait when the kernel has no descriptor or no memory for a connection.
 const SHORTAGE: Duration = Duration::from_millis(20);
 /// Threads that must be had, beyond those there are, before a connection more is let in:
-/// `tiny_http` starts one and panics when it cannot; the others are room for look-ups of names.
-const SPARE_THREADS: usize = 4;
+/// `tiny_http` starts one and panics when it cannot; the others are room for those that are about to
+/// end, and for look-ups of names.
+const SPARE_THREADS: usize = 8;
 /// For how many connections threads are tried at one time, where there are so many: in a burst a
 /// trial for each would keep all the others waiting.
 const PROVEN_AHEAD: usize = 16;
@@ -113,6 +115,9 @@ struct Entrance {
     listener: RawFd,
     /// Connections at most; lowered when threads are short, for good.
     most: usize,
+    /// So many connections have had a thread each at one time, and no other entrance has claimed
+    /// threads since.
+    proven: usize,
     open: Vec<Arc<Connection>>,
     /// The last one let in, until its thread has begun to read.
     newest: Option<Arc<Connection>>,
@@ -127,20 +132,13 @@ struct Table {
     /// Listeners where nobody comes in any more.
     closed_up: Vec<RawFd>,
     last_id: u64,
-    /// So many connections, of all entrances, have had a thread each at one time.
-    proven: usize,
     /// It is being tried whether there are threads for more; nobody is let in meanwhile, since
     /// `tiny_http` might find none for him.
     trying: bool,
 }
 
-static TABLE: Mutex<Table> = Mutex::new(Table {
-    entrances: Vec::new(),
-    closed_up: Vec::new(),
-    last_id: 0,
-    proven: 0,
-    trying: false,
-});
+static TABLE: Mutex<Table> =
+    Mutex::new(Table { entrances: Vec::new(), closed_up: Vec::new(), last_id: 0, trying: false });
 /// Whose a descriptor is, by its number; a connection stands here twice. A descriptor is taken out
 /// before it is closed, so that whoever holds this lock can use one that stands here. Taken after
 /// [`TABLE`] where both are; for a request it is only read.
@@ -240,6 +238,7 @@ pub(crate) fn guard(listener: RawFd, most: usize) -> usize {
     lock(&TABLE).entrances.push(Entrance {
         listener,
         most: allowed,
+        proven: 0,
         open: Vec::with_capacity(allowed.min(1024)),
         newest: None,
         last_in: 0,
@@ -265,6 +264,9 @@ pub(crate) fn accept(
         }
         // Nobody is evicted before somebody knocks.
         os::wait_readable(listener, None);
+        if lock(&TABLE).closed_up.contains(&listener) {
+            continue;
+        }
         make_room(listener);
         match kernel() {
             Ok(fd) if admit(listener, fd) => {
@@ -378,11 +380,12 @@ fn make_room(listener: RawFd) {
         match room {
             Room::Free => return,
             Room::Unproven => {
+                let trying = Trying;
                 let more = [PROVEN_AHEAD, 1]
                     .into_iter()
                     .find(|more| can_start_threads(more.saturating_add(SPARE_THREADS)));
                 let lowered = lock(&TABLE).learn(listener, more);
-                CHANGED.notify_all();
+                drop(trying);
                 if let Some(most) = lowered {
                     warn!(
                         most,
@@ -390,7 +393,8 @@ fn make_room(listener: RawFd) {
                         "no thread can be had for one connection more: fewer are let in from now on"
                     );
                 }
-                if more.is_some() {
+                // As few as can be come in all the same: tiny_http has a thread for these.
+                if more.is_some() || lowered.is_none() {
                     return;
                 }
             }
@@ -400,15 +404,22 @@ fn make_room(listener: RawFd) {
             Room::None => {
                 let table = lock(&TABLE);
                 let none = |table: &mut Table| {
-                    let waits = table.trying;
-                    let entrance = table.entrance(listener);
-                    entrance.is_some_and(|entrance| {
-                        waits || !entrance.is_settled() || entrance.is_full()
-                    })
+                    let waits = table.trying || !table.is_settled();
+                    table.entrance(listener).is_some_and(|entrance| waits || entrance.is_full())
                 };
                 drop(CHANGED.wait_timeout_while(table, RECHECK, none));
             }
         }
+    }
+}
+
+/// While threads are tried: [`Table::trying`].
+struct Trying;
+
+impl Drop for Trying {
+    fn drop(&mut self) {
+        lock(&TABLE).trying = false;
+        CHANGED.notify_all();
     }
 }
 
@@ -504,7 +515,7 @@ pub(crate) fn forget(fd: RawFd) {
         // A listener's number may become another socket's.
         return lock(&TABLE).entrances.retain(|entrance| entrance.listener != fd);
     };
-    if connection.descriptors.fetch_sub(1, Ordering::Relaxed) > 1 {
+    if connection.descriptors.fetch_sub(1, Ordering::SeqCst) > 1 {
         return;
     }
     connection.note_taken();
@@ -539,21 +550,15 @@ impl Table {
 
     /// What there is for somebody who knocks at `listener`, after shutting somebody if need be.
     fn room(&mut self, listener: RawFd, impatient: bool) -> Room {
-        let all_settled = self.entrances.iter().all(Entrance::is_settled);
-        let (open, proven, trying) = (self.open(), self.proven, self.trying);
+        let (trying, all_settled) = (self.trying, self.is_settled());
         let Some(entrance) = self.entrance(listener) else { return Room::Free };
         if entrance.is_full() {
-            let victims = entrance.victims(impatient);
-            if victims.is_empty() {
-                return Room::None;
-            }
-            for victim in &victims {
-                victim.doom();
-            }
-            Room::Evicted(victims)
+            let mut victims = entrance.victims(impatient);
+            victims.retain(|victim| victim.doom());
+            if victims.is_empty() { Room::None } else { Room::Evicted(victims) }
         } else if trying || !entrance.is_settled() {
             Room::None
-        } else if open < proven {
+        } else if entrance.open.len() < entrance.proven {
             Room::Free
         } else if all_settled {
             self.trying = true;
@@ -563,28 +568,31 @@ impl Table {
         }
     }
 
-    /// How many connections there are, of all entrances.
-    fn open(&self) -> usize {
-        self.entrances.iter().map(|entrance| entrance.open.len()).sum()
+    /// Nobody who was let in has still to get his thread.
+    fn is_settled(&self) -> bool {
+        self.entrances.iter().all(Entrance::is_settled)
     }
 
-    /// Remembers that so many `more` connections can have a thread each, if any can. Returns how
+    /// Remembers that so many connections `more` can have a thread each, if any can. Returns how
     /// many are let in by `listener` from now on when these are fewer.
     fn learn(&mut self, listener: RawFd, more: Option<usize>) -> Option<usize> {
-        self.trying = false;
-        let open = self.open();
-        if let Some(more) = more {
-            self.proven = self.proven.max(open.saturating_add(more));
-            return None;
+        if more.is_some() {
+            // The same threads may have been promised to another.
+            for other in &mut self.entrances {
+                other.proven = other.open.len();
+            }
         }
         let entrance = self.entrance(listener)?;
-        let most = entrance.open.len().saturating_sub(SPARE_THREADS).max(FEWEST);
+        let open = entrance.open.len();
+        if let Some(more) = more {
+            entrance.proven = open.saturating_add(more);
+            return None;
+        }
+        let most = open.saturating_sub(SPARE_THREADS).max(FEWEST);
         if most < entrance.most {
             entrance.most = most;
             return Some(most);
         }
-        // As few as can be: tiny_http may find a thread where the trial did not.
-        self.proven = self.proven.max(open + 1);
         None
     }
 
@@ -594,10 +602,12 @@ impl Table {
         let mut all = 0_usize;
         let mut leaving = Vec::new();
         for connection in self.entrances.iter().flat_map(|entrance| &entrance.open) {
-            if connection.untaken.load(Ordering::Relaxed) > 0 {
+            // What was left by those who are being shut is about to be free.
+            let is_doomed = connection.doomed.load(Ordering::Relaxed);
+            if !is_doomed && connection.untaken.load(Ordering::Relaxed) > 0 {
                 let bytes = connection.if_open(|fd| connection.note_untaken(fd)).unwrap_or(0);
                 all = all.saturating_add(bytes);
-                if bytes > 0 && !connection.doomed.load(Ordering::Relaxed) {
+                if bytes > 0 {
                     leaving.push((connection.mark.load(Ordering::Relaxed), bytes, connection));
                 }
             }
@@ -621,8 +631,8 @@ impl Table {
 }
 
 impl Entrance {
-    /// The last one let in has its thread: `tiny_http` gives one idle thread to two connections when
-    /// the second comes before the thread has woken for the first.
+    /// The last one let in has its thread, which no trial must take from it. And `tiny_http` gives
+    /// one idle thread to two connections when the second comes before it has woken for the first.
     const fn is_settled(&self) -> bool {
         self.newest.is_none()
     }
@@ -662,7 +672,7 @@ impl Entrance {
             let of_those = move |other: &&&Arc<Connection>| is_regular(other) == regular;
             all.iter().filter(|other| has_rested(other)).filter(of_those)
         };
-        let together = (self.most / LEAVE_TOGETHER).max(1);
+        let together = (self.most / LEAVE_TOGETHER).clamp(1, SPARE_THREADS);
         let of_regulars = if crowd_of_regulars { together } else { 1 };
         let mut victims: Vec<_> = rested(false).take(together).copied().cloned().collect();
         if victims.is_empty() {
@@ -722,7 +732,7 @@ impl Connection {
 
     /// Nothing that was written is in the kernel any more, or will be for long.
     fn note_taken(&self) {
-        UNTAKEN.fetch_sub(self.untaken.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        UNTAKEN.fetch_sub(self.untaken.swap(0, Ordering::SeqCst), Ordering::Relaxed);
     }
 
     /// Waits for a whole good head, and until it is its turn; leaves it in `input.head`.
@@ -789,6 +799,7 @@ impl Connection {
     ) -> Result<usize, Ended> {
         let mut begin = (!received.is_empty()).then(Instant::now);
         let mut searched = 0_usize;
+        let mut skipped = self.heads.load(Ordering::Relaxed) == 0;
         loop {
             if self.doomed.load(Ordering::Relaxed) {
                 return Err(Ended::Over);
@@ -796,8 +807,9 @@ impl Connection {
             let empty = head::empty_lines(received);
             received.drain(..empty);
             searched = searched.saturating_sub(empty);
-            if received.is_empty() && empty == 2 && self.heads.load(Ordering::Relaxed) > 0 {
+            if received.is_empty() && empty == 2 && !skipped {
                 // One that old clients send after a request is not the beginning of another.
+                skipped = true;
                 begin = None;
                 self.begun.store(false, Ordering::Relaxed);
             }
@@ -836,10 +848,8 @@ impl Connection {
         let waited = self.answered.wait_timeout_while(lock(&self.turn), ANSWER, in_the_making);
         let timeout = waited.unwrap_or_else(PoisonError::into_inner).1;
         match (timeout.timed_out(), self.doomed.load(Ordering::Relaxed)) {
-            (true, _) => {
-                self.doom();
-                Err(End::AnswerNotMade)
-            }
+            (true, _) if self.doom() => Err(End::AnswerNotMade),
+            (true, _) => Err(End::Over),
             (false, true) => Err(End::Over),
             (false, false) => Ok(()),
         }
@@ -859,8 +869,7 @@ impl Connection {
                 return Err(End::Over);
             }
             if begin.elapsed() > TAKING {
-                self.doom();
-                return Err(End::AnswerNotTaken);
+                return Err(if self.doom() { End::AnswerNotTaken } else { End::Over });
             }
             // The kernel tells nobody when a send buffer becomes empty; doom() tells.
             let stays = |_: &mut TurnState| !self.doomed.load(Ordering::Relaxed);
@@ -995,7 +1004,11 @@ impl Turn {
         connection.mark.store(now(), Ordering::Relaxed);
         // In this order: what is taken off all was added to it before.
         let all = UNTAKEN.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        connection.untaken.fetch_add(bytes, Ordering::Relaxed);
+        connection.untaken.fetch_add(bytes, Ordering::SeqCst);
+        if connection.descriptors.load(Ordering::SeqCst) == 0 {
+            // It was shut meanwhile, and forget() has looked before.
+            connection.note_taken();
+        }
         if all > UNTAKEN_BYTES {
             let shut = lock(&TABLE).free_untaken();
             shut.iter().for_each(|connection| tell(End::AnswerNotTaken, connection));
@@ -1073,21 +1086,22 @@ fn prove_one(address: SocketAddr) -> Result<(), NotInEffect> {
     let all = address.ip().is_unspecified();
     let ip = if all { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     let within = Duration::from_secs(5);
-    let ask = || -> io::Result<(u16, String)> {
+    let ask = || -> io::Result<(SocketAddr, String)> {
         let mut client = TcpStream::connect_timeout(&SocketAddr::new(ip, address.port()), within)?;
-        let port = client.local_addr()?.port();
+        let ours = client.local_addr()?;
         client.set_read_timeout(Some(within))?;
         client.write_all(b"GET /livez HTTP/1.1\r\n\r\n")?;
         let mut answer = String::new();
         client.take(1024).read_to_string(&mut answer)?;
-        Ok((port, answer))
+        Ok((ours, answer))
     };
-    let (port, answer) = ask().map_err(|error| failed(error.to_string()))?;
+    let (ours, answer) = ask().map_err(|error| failed(error.to_string()))?;
     if !answer.starts_with("HTTP/1.1 400 ") {
         return Err(failed(format!("a request without Host got {:?}", answer.lines().next())));
     }
     let is_ours = |connection: &Arc<Connection>| {
-        connection.peer.port() == port && connection.peer.ip().to_canonical() == ip.to_canonical()
+        let peer = connection.peer;
+        peer.port() == ours.port() && peer.ip().to_canonical() == ours.ip().to_canonical()
     };
     let is_open =
         |table: &mut Table| table.entrances.iter().flat_map(|entrance| &entrance.open).any(is_ours);

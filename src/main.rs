@@ -30,6 +30,7 @@ mod head;
 mod logging;
 mod os;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -263,9 +264,13 @@ impl Parts {
         let begin = Instant::now();
         let close_up_by = begin + self.shutdown_delay + self.shutdown_timeout / 2;
         let deadline = begin + self.shutdown_delay + self.shutdown_timeout;
-        let is_signalled_while = |goes_on: &dyn Fn() -> bool| {
+        let (quiet, mut told) = (Cell::new(false), begin);
+        let mut is_signalled_while = |goes_on: &dyn Fn() -> bool| {
             while goes_on() {
-                logging::tell_left_out();
+                if told.elapsed() >= WATCH {
+                    told = Instant::now();
+                    logging::tell_left_out();
+                }
                 if signals.recv_timeout(QUIET).is_ok() {
                     return true;
                 }
@@ -276,7 +281,10 @@ impl Parts {
             begin.elapsed() < self.shutdown_delay
                 || (Instant::now() < close_up_by && self.public.has_newcomer(TURNED_AWAY))
         };
-        let finishes = || !door::is_quiet() && Instant::now() < deadline;
+        let finishes = || {
+            quiet.set(door::is_quiet());
+            !quiet.get() && Instant::now() < deadline
+        };
         let is_signalled = is_signalled_while(&serves_on) || {
             self.public.close_up();
             is_signalled_while(&finishes)
@@ -285,7 +293,7 @@ impl Parts {
         door::tell_counts();
         if is_signalled {
             warn!("stopped at once by a second signal");
-        } else if door::is_quiet() {
+        } else if quiet.get() {
             info!("stopped");
         } else {
             warn!("stopped while requests were under way, after SHUTDOWN_TIMEOUT_SECONDS");

@@ -6,7 +6,9 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -457,6 +459,54 @@ fn a_newcomer_is_let_in_however_many_are_there() {
         drop(crowd);
         scene.assert_recovered();
     }
+}
+
+/// Tells threads that all is over, also when the test fails.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_crowd_that_never_rests_keeps_nobody_out() {
+    let most = |builder: Builder| builder.set("MAX_CONNECTIONS", "64");
+    let scene = Scene::with(FakeApi::start(), most);
+    let over = AtomicBool::new(false);
+    let ask = |socket: &mut TcpStream| {
+        // An answer may be on its way, or the connection may have had to make room.
+        let is_open = match socket.read(&mut [0; 4096]) {
+            Ok(count) => count > 0,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        is_open && socket.write_all(&get("")).is_ok()
+    };
+    let crowd = || {
+        let mut sockets = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            sockets.resize_with(60, || {
+                let socket = connect(scene.address());
+                socket.set_nonblocking(true).unwrap();
+                socket
+            });
+            sockets.retain_mut(ask);
+            // As often as somebody who is never taken to be silent.
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    thread::scope(|scope| {
+        let _end = AtTheEnd(&over);
+        scope.spawn(crowd);
+        scope.spawn(crowd);
+        scene.gateway.wait_for_log("evicted");
+        let begin = Instant::now();
+        (0..50).for_each(|_| scene.assert_a_newcomer_is_served());
+        // Some 60 stand before each of them: with a wait for each of those it would be minutes.
+        assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    });
+    scene.assert_recovered();
 }
 
 #[test]
