@@ -88,8 +88,9 @@ const UNTAKEN_LEFT: usize = UNTAKEN_BYTES / 4 * 3;
 /// Bytes of answers that one client may leave untaken and be given another: the send buffer holds
 /// these and the largest answer. To look after each answer would cost a system call.
 const UNTAKEN_ALLOWED: usize = 64 << 10;
-/// Bytes of heads that all clients together may have begun, or sent and wait for their turn. Above that a head of more than
-/// [`SMALL_HEAD`] is refused; who is polite sends a small one, and at once.
+/// Bytes of heads that all clients together may have begun, or sent and wait for their turn. Above
+/// that a head of more than [`SMALL_HEAD`] is refused; who is polite sends a small one, and at
+/// once.
 const BEGUN_BYTES: usize = 3 << 20;
 /// Bytes of a head that are let in however many are begun.
 const SMALL_HEAD: usize = 4 << 10;
@@ -642,8 +643,9 @@ impl Entrance {
     }
 
     /// Who is to leave for newcomers: those who have been silent longest, of those who are not in
-    /// regular use, else of the others: one, or as many when these are a crowd. Nobody while somebody is leaving already, or, for a
-    /// while unless `impatient`, when all have just come or been answered.
+    /// regular use, else of the others: one, or as many when these are a crowd. Nobody while
+    /// somebody is leaving already, or, for a while unless `impatient`, when all have just come or
+    /// been answered.
     fn victims(&mut self, impatient: bool) -> Vec<Arc<Connection>> {
         let is_busy = |other: &Connection| lock(&other.turn).busy;
         let is_doomed = |other: &Connection| other.doomed.load(Ordering::Relaxed);
