@@ -3,8 +3,8 @@
 //! Stands between `tiny_http` and the kernel, in the three functions of `os.rs`. `tiny_http` gets only
 //! connections that there is room, a descriptor and a thread for, and of each only whole, checked
 //! heads (`head.rs`), one at a time: the next one when the answer to the last was written and the
-//! client has taken what was written before. So it never sees a body, a header without end, a pipeline or a descriptor
-//! that cannot be had, and no worker ever waits for a client.
+//! client has taken what was written before. So it never sees a body, a header without end, a
+//! pipeline or a descriptor that cannot be had, and no worker ever waits for a client.
 //!
 //! A connection lives so: [`accept`] waits until somebody knocks, makes room by shutting whoever
 //! has been silent longest, and notes the connection; its thread's first [`receive`] is known by
@@ -13,8 +13,9 @@
 //! [`forget`] drops it when its last descriptor is closed.
 //!
 //! One lock guards the entrances, one says whose a descriptor is, and each connection has its own
-//! for its input and its turn. Under the first two nothing waits, logs, or closes a descriptor. Threads: `tiny_http`'s accept thread
-//! of each listener, its connections' threads, and the workers.
+//! for its input and its turn. Under the first two nothing waits, logs, or closes a descriptor.
+//! Threads: `tiny_http`'s accept thread of each listener, its connections' threads, and the
+//! workers.
 
 use std::collections::BTreeMap;
 use std::fmt;
