@@ -7,10 +7,10 @@ use crate::reply::Asked;
 use crate::routes::{self, Resource, Route};
 use crate::server::{Answer, Site};
 
-/// Threads that answer here: an answer never waits for upstream, so one would do; with two, a
-/// client that does not take its answer does not keep the kubelet from its own.
+/// Threads that answer here: an answer never waits, for upstream or for a client, so one would do;
+/// with two, one that is held up by the kernel does not keep the kubelet from its answer.
 pub(crate) const WORKERS: usize = 2;
-/// Connections at most: kubelet, a scraper and an operator need few, and each is a thread.
+/// Connections at most: kubelet, a scraper and an operator need few.
 pub(crate) const MAX_CONNECTIONS: usize = 24;
 
 /// The answer of the admin listener.

@@ -127,8 +127,14 @@ impl Cache {
         Arc::clone(&self.lock().shown)
     }
 
-    /// The copy of `kind` in `shown`, or else one from the round that is under way.
-    pub(crate) fn obtain(&self, kind: Kind, shown: &Shown) -> Result<Copy, Unavailable> {
+    /// The copy of `kind` in `shown`, or else one from the round that is under way, for which it
+    /// waits; `before_waiting` is called before.
+    pub(crate) fn obtain(
+        &self,
+        kind: Kind,
+        shown: &Shown,
+        before_waiting: &mut dyn FnMut(),
+    ) -> Result<Copy, Unavailable> {
         if let Some(copy) = self.usable(kind, shown, true) {
             return Ok(copy);
         }
@@ -137,6 +143,9 @@ impl Cache {
             state.waiting += 1;
             // For this round and no other: the next may begin before this thread has woken.
             let seen = state.rounds;
+            drop(state);
+            before_waiting();
+            state = self.lock();
             let lacking = |state: &mut State| {
                 state.rounds == seen && self.usable(kind, &state.shown, false).is_none()
             };

@@ -145,9 +145,9 @@ const WORKERS: Setting =
     setting("WORKERS", "4", "a whole number from 2 to 64", "threads that answer requests");
 const MAX_CONNECTIONS: Setting = setting(
     "MAX_CONNECTIONS",
-    "512",
+    "3000",
     "a whole number from 16 to 65536",
-    "public connections at a time, each a thread; lowered to (descriptors - 64) / 2",
+    "public connections at a time, a descriptor each; lowered to the hard limit less 64",
 );
 const SHUTDOWN_DELAY_SECONDS: Setting = setting(
     "SHUTDOWN_DELAY_SECONDS",
@@ -245,6 +245,15 @@ pub(crate) struct LogConfig {
     pub(crate) filter: String,
 }
 
+/// The connection limit of the public listener.
+pub(crate) struct MaxConnections {
+    /// 16 to 65536. By default what a cgroup of 64 MiB carries, the kernel's memory included, when
+    /// every client does its worst: `make attack`.
+    pub(crate) most: usize,
+    /// The operator asked for so many.
+    pub(crate) is_given: bool,
+}
+
 pub(crate) struct Config {
     pub(crate) public: Listen,
     pub(crate) admin: Option<Listen>,
@@ -253,8 +262,7 @@ pub(crate) struct Config {
     pub(crate) publication: Publication,
     /// 2 to 64: one may always be kept from waiting for upstream.
     pub(crate) workers: usize,
-    /// 16 to 65536, on the public listener.
-    pub(crate) max_connections: usize,
+    pub(crate) max_connections: MaxConnections,
     pub(crate) shutdown_delay: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log: LogConfig,
@@ -295,8 +303,12 @@ impl Config {
             pretty: source.parsed(&PRETTY_PRINT_JSON, boolean).unwrap_or_default(),
         };
         let workers = source.parsed(&WORKERS, |text| whole(text, 2, 64)).unwrap_or_default();
-        let max_connections =
-            source.parsed(&MAX_CONNECTIONS, |text| whole(text, 16, 65_536)).unwrap_or_default();
+        let max_connections = MaxConnections {
+            most: source
+                .parsed(&MAX_CONNECTIONS, |text| whole(text, 16, 65_536))
+                .unwrap_or_default(),
+            is_given: source.variables.contains_key(MAX_CONNECTIONS.name),
+        };
         let shutdown_range = || Range { least: 0.0, most: 300.0 };
         let shutdown_delay = source.seconds(&SHUTDOWN_DELAY_SECONDS, &shutdown_range());
         let shutdown_timeout = source.seconds(&SHUTDOWN_TIMEOUT_SECONDS, &shutdown_range());

@@ -4,6 +4,7 @@
 //! a line or send an escape sequence to a terminal. The lines of the libraries below us are let
 //! through from `warn` up: at `trace` they would show requests, and with them the token.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,10 @@ use serde_json::{Map, json};
 use crate::config::LogConfig;
 
 /// The crates whose lines are let through from `warn` up, whatever `RUST_LOG` says.
-const LIBRARIES: [&str; 4] = ["ureq", "ureq_proto", "rustls", "tiny_http"];
+const LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
+/// The only line of `tiny_http` above `debug` says that its accept loop has ended, which the front
+/// brings about at each start.
+const MUTE: &str = "tiny_http";
 
 /// The kinds of lines that a client can cause, each bounded for itself: a flood of one kind must
 /// not hide the lines of another, nor fill a disk.
@@ -27,11 +31,11 @@ pub(crate) enum Line {
     Request,
     /// A request that was not.
     Failure,
-    /// A head that the door did not let in.
+    /// A request that the front refused.
     Refused,
     Evicted,
-    /// A connection ended in the middle of an answer.
-    Cut,
+    /// A connection that the front closed without an answer, or in the middle of one.
+    Closed,
     /// No descriptor or no memory for a connection.
     Shortage,
     /// A mistake in this program or a library, which a client may have found.
@@ -61,10 +65,10 @@ static REQUEST: Sample = Sample::new("request");
 static FAILURE: Sample = Sample::new("failed request");
 static REFUSED: Sample = Sample::new("refused");
 static EVICTED: Sample = Sample::new("evicted");
-static CUT: Sample = Sample::new("cut");
+static CLOSED: Sample = Sample::new("closed");
 static SHORTAGE: Sample = Sample::new("shortage");
 static PANIC: Sample = Sample::new("panic");
-static SAMPLES: [&Sample; 7] = [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CUT, &SHORTAGE, &PANIC];
+static SAMPLES: [&Sample; 7] = [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CLOSED, &SHORTAGE, &PANIC];
 /// `LOG_LINES_PER_SECOND`.
 static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
 
@@ -75,7 +79,7 @@ pub(crate) fn admits(line: Line) -> bool {
         Line::Failure => &FAILURE,
         Line::Refused => &REFUSED,
         Line::Evicted => &EVICTED,
-        Line::Cut => &CUT,
+        Line::Closed => &CLOSED,
         Line::Shortage => &SHORTAGE,
         Line::Panic => &PANIC,
     };
@@ -108,7 +112,8 @@ pub(crate) fn start(config: &LogConfig) {
     builder.parse_filters(&config.filter).target(Target::Stderr);
     let write = if config.json { json_line } else { text_line };
     builder.format(move |out, record| {
-        if record.level() > Level::Warn && LIBRARIES.iter().any(|name| is_of(record, name)) {
+        let is_detail = record.level() > Level::Warn;
+        if is_of(record, MUTE) || is_detail && LIBRARIES.iter().any(|name| is_of(record, name)) {
             return Ok(());
         }
         // Made whole first: one write a line, so that lines of two threads do not mix.
@@ -128,29 +133,35 @@ fn is_of(record: &Record<'_>, library: &str) -> bool {
 }
 
 pub(crate) fn text_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
-    let mut line = Vec::with_capacity(160);
+    let mut line = Vec::with_capacity(256);
     let time = humantime::format_rfc3339_millis(now);
-    write!(
-        line,
-        "{time} {:<5} {}",
-        record.level(),
-        Text { text: &record.args().to_string(), in_quotes: false }
-    )?;
-    record.key_values().visit(&mut TextPairs(&mut line)).map_err(io::Error::other)?;
+    let mut text = String::with_capacity(64);
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{}", record.args());
+    write!(line, "{time} {:<5} {}", record.level(), Text { text: &text, in_quotes: false })?;
+    let mut pairs = TextPairs { line: &mut line, value: text };
+    record.key_values().visit(&mut pairs).map_err(io::Error::other)?;
     line.push(b'\n');
     Ok(line)
 }
 
-struct TextPairs<'a>(&'a mut Vec<u8>);
+struct TextPairs<'a> {
+    line: &'a mut Vec<u8>,
+    /// The one that is being written, to see first how it has to be written.
+    value: String,
+}
 
 impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        let value = value.to_string();
-        let plain = value.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\=".contains(&byte));
-        if plain && !value.is_empty() {
-            write!(self.0, " {key}={value}")?;
+        self.value.clear();
+        // Writing to a string cannot fail.
+        let _ = write!(self.value, "{value}");
+        let text = self.value.as_str();
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\=".contains(&byte));
+        if plain && !text.is_empty() {
+            write!(self.line, " {key}={text}")?;
         } else {
-            write!(self.0, " {key}=\"{}\"", Text { text: &value, in_quotes: true })?;
+            write!(self.line, " {key}=\"{}\"", Text { text, in_quotes: true })?;
         }
         Ok(())
     }

@@ -9,11 +9,12 @@
 //! - `cache` holds both documents, and its refresher fetches them anew in the background;
 //! - `documents` is the gate: what is let out, and in what form;
 //! - `upstream` is the API server;
-//! - `door` is who is let in: it stands before `tiny_http`, by the C symbols of `os`, and lets it see
-//!   whole heads only, checked by `head`;
+//! - `front` owns the clients' sockets and all limits on them; `tiny_http` stands behind it and sees
+//!   whole, checked request heads only;
 //! - `logging` writes lines.
 //!
-//! The core (`routes`, `reply`, `documents`, `head`) is pure; threads, sockets and locks are around it.
+//! The core (`routes`, `reply`, `documents`, and the front's `admission` and `head`) is pure;
+//! threads, sockets and locks are around it.
 //! This file starts the parts, waits for a signal or for a dead part, and stops them. Exit codes:
 //! 0 after SIGTERM or SIGINT, 2 for a bad configuration, 1 for anything else.
 
@@ -25,14 +26,14 @@ mod reply;
 mod cache;
 mod documents;
 mod upstream;
-mod door;
-mod head;
+mod front;
 mod logging;
-mod os;
 
 use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Write as _};
+use std::iter;
+use std::ops::Add;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -45,17 +46,18 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cache::{Cache, Refresher};
-use crate::config::{Config, Mistakes, SETTINGS};
-use crate::door::NotInEffect;
+use crate::config::{Config, MaxConnections, Mistakes, SETTINGS};
+use crate::front::Counts;
+use crate::reply::Asked;
 use crate::server::{ListenError, Listener, Site};
 use crate::upstream::{CaError, Upstream};
 
 /// How often main looks whether all parts live: a dead one ends the program within a second.
 const WATCH: Duration = Duration::from_millis(400);
-/// How often the log says what the door has counted, if it kept anybody out.
+/// How often the log says what the fronts have counted, if they refused or closed any.
 const TELL_COUNTS: Duration = Duration::from_secs(60);
-/// How long nobody must have come for all to have turned to others: a cluster may be slower to
-/// tell them than `SHUTDOWN_DELAY_SECONDS`, and who comes later is refused.
+/// A second without a new connection means that every endpoint list has been updated: a cluster
+/// may be slower to do so than `SHUTDOWN_DELAY_SECONDS`.
 const TURNED_AWAY: Duration = Duration::from_secs(1);
 /// How often a stop looks whether anything is under way.
 const QUIET: Duration = Duration::from_millis(50);
@@ -67,7 +69,6 @@ enum Fatal {
     Ca(CaError),
     Listen(ListenError),
     Thread(io::Error),
-    Door(NotInEffect),
     Dead(&'static str),
 }
 
@@ -75,7 +76,7 @@ impl Fatal {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Arguments(_) | Self::Configuration(_) | Self::Ca(_) => 2,
-            Self::Listen(_) | Self::Thread(_) | Self::Door(_) | Self::Dead(_) => 1,
+            Self::Listen(_) | Self::Thread(_) | Self::Dead(_) => 1,
         }
     }
 }
@@ -88,7 +89,6 @@ impl fmt::Display for Fatal {
             Self::Ca(error) => write!(out, "{error}"),
             Self::Listen(error) => write!(out, "{error}"),
             Self::Thread(error) => write!(out, "cannot start a thread or signal handler: {error}"),
-            Self::Door(error) => write!(out, "{error}"),
             Self::Dead(part) => write!(out, "{part} has ended, which must not happen"),
         }
     }
@@ -189,19 +189,21 @@ struct Parts {
     refresher: JoinHandle<()>,
     shutdown_delay: Duration,
     shutdown_timeout: Duration,
+    /// How many connections were refused or closed when the log last said so.
+    told: Cell<u64>,
 }
 
 impl Parts {
     fn start(config: Config) -> Result<Self, Fatal> {
         let Config { lifetimes, workers, shutdown_delay, shutdown_timeout, .. } = config;
         let upstream = Upstream::new(config.upstream).map_err(Fatal::Ca)?;
-        let public = Listener::open(config.public, "LISTEN_PORT", config.max_connections)
-            .map_err(Fatal::Listen)?;
-        let admin = config
-            .admin
-            .map(|listen| Listener::open(listen, "ADMIN_PORT", admin::MAX_CONNECTIONS))
-            .transpose();
-        let admin = admin.map_err(Fatal::Listen)?;
+        let most = connection_limit(&config.max_connections);
+        let mut public =
+            Listener::open(config.public, "LISTEN_PORT", "front", most).map_err(Fatal::Listen)?;
+        let admin = config.admin.map(|listen| {
+            Listener::open(listen, "ADMIN_PORT", "admin-front", admin::MAX_CONNECTIONS.min(most))
+        });
+        let mut admin = admin.transpose().map_err(Fatal::Listen)?;
 
         let cache = Arc::new(Cache::new(lifetimes, workers));
         let refresher = Refresher::new(Arc::clone(&cache), upstream, config.publication);
@@ -213,20 +215,19 @@ impl Parts {
         let site = Arc::new(Site::new(cache, lifetimes.client_cache_ttl));
         let answers = Arc::clone(&site);
         public
-            .serve("worker", workers, move |asked| answers.answer(asked), &site)
+            .serve("worker", workers, move |asked, wait| answers.answer(asked, wait), &site)
             .map_err(Fatal::Thread)?;
-        if let Some(admin) = &admin {
+        if let Some(admin) = &mut admin {
             let answers = Arc::clone(&site);
-            admin
-                .serve("admin", admin::WORKERS, move |asked| admin::answer(&answers, asked), &site)
-                .map_err(Fatal::Thread)?;
+            let answer =
+                move |asked: &Asked<'_>, _: &mut dyn FnMut()| admin::answer(&answers, asked);
+            admin.serve("admin", admin::WORKERS, answer, &site).map_err(Fatal::Thread)?;
         }
-        let listeners = [Some(&public), admin.as_ref()].into_iter().flatten();
-        door::prove(listeners.map(Listener::address)).map_err(Fatal::Door)?;
         let admin_address =
             admin.as_ref().map_or_else(|| "off".to_owned(), |admin| admin.address().to_string());
         info!(public:% = public.address(), admin:% = admin_address; "listening");
-        Ok(Self { site, public, admin, refresher, shutdown_delay, shutdown_timeout })
+        let told = Cell::new(0);
+        Ok(Self { site, public, admin, refresher, shutdown_delay, shutdown_timeout, told })
     }
 
     /// Returns the signal that asks to stop, or an error when a part is dead.
@@ -242,7 +243,7 @@ impl Parts {
             }
             if counts_told.elapsed() >= TELL_COUNTS {
                 counts_told = Instant::now();
-                door::tell_counts();
+                self.tell_counts();
             }
             if !self.public.is_alive() {
                 return Err(Fatal::Dead("the public listener"));
@@ -256,13 +257,28 @@ impl Parts {
         }
     }
 
-    /// Goes on serving for `SHUTDOWN_DELAY`, while whoever reads /readyz turns to others; then, when
-    /// they have, lets nobody in any more and waits until nothing is under way. A second signal ends both.
+    /// Logs what the fronts have counted, if they refused or closed any connection since the last
+    /// time.
+    fn tell_counts(&self) {
+        let reports = self.listeners().filter_map(Listener::report);
+        let counts = reports.map(|report| report.counts).fold(Counts::default(), Add::add);
+        if self.told.replace(counts.shut_out()) != counts.shut_out() {
+            counts.log();
+        }
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = &Listener> {
+        iter::once(&self.public).chain(&self.admin)
+    }
+
+    /// Goes on serving for `SHUTDOWN_DELAY`, while load balancers that read /readyz turn to other
+    /// pods; then, when they have, accepts no connection any more and waits until nothing is under
+    /// way. A second signal ends both.
     fn stop(&self, signal: &str, signals: &Receiver<&'static str>) {
         self.site.stop();
         info!(signal, delay:? = self.shutdown_delay; "stopping");
         let begin = Instant::now();
-        let close_up_by = begin + self.shutdown_delay + self.shutdown_timeout / 2;
+        let stop_accepting_by = begin + self.shutdown_delay + self.shutdown_timeout / 2;
         let deadline = begin + self.shutdown_delay + self.shutdown_timeout;
         let (quiet, mut told) = (Cell::new(false), begin);
         let mut is_signalled_while = |goes_on: &dyn Fn() -> bool| {
@@ -277,20 +293,27 @@ impl Parts {
             }
             false
         };
+        let is_new = |at: Instant| at.elapsed() < TURNED_AWAY;
         let serves_on = || {
             begin.elapsed() < self.shutdown_delay
-                || (Instant::now() < close_up_by && self.public.has_newcomer(TURNED_AWAY))
+                || (Instant::now() < stop_accepting_by
+                    && self
+                        .public
+                        .report()
+                        .and_then(|report| report.last_accepted)
+                        .is_some_and(is_new))
         };
         let finishes = || {
-            quiet.set(door::is_quiet());
+            // A front that has ended has nothing under way.
+            quiet.set(self.listeners().all(|it| it.report().is_none_or(|report| report.is_quiet)));
             !quiet.get() && Instant::now() < deadline
         };
         let is_signalled = is_signalled_while(&serves_on) || {
-            self.public.close_up();
+            self.public.stop_accepting();
             is_signalled_while(&finishes)
         };
         logging::tell_left_out();
-        door::tell_counts();
+        self.tell_counts();
         if is_signalled {
             warn!("stopped at once by a second signal");
         } else if quiet.get() {
@@ -299,4 +322,17 @@ impl Parts {
             warn!("stopped while requests were under way, after SHUTDOWN_TIMEOUT_SECONDS");
         }
     }
+}
+
+/// As many connections as are wanted, or as there are descriptors for.
+fn connection_limit(wanted: &MaxConnections) -> usize {
+    let allowed = wanted.most.min(front::affordable_connections());
+    if wanted.is_given && allowed < wanted.most {
+        warn!(
+            allowed, wanted = wanted.most,
+            hint = "raise the hard limit of descriptors (ulimit -Hn), or lower MAX_CONNECTIONS";
+            "fewer connections than wanted"
+        );
+    }
+    allowed
 }

@@ -200,7 +200,7 @@ fn with_text(
     Reply { status, bytes, body_length: body.len() }
 }
 
-/// What the door answers to a head that it does not let in; the last on that connection.
+/// What the front answers to a head that it refuses; the last answer on that connection.
 pub(crate) fn refusal(method: &str, status: u16, now: SystemTime) -> Vec<u8> {
     let asked = Asked { method, path: "", if_none_match: Vec::new(), connection: Some("close") };
     text(&asked, now, status, &format!("{}\n", reason(status).to_ascii_lowercase())).bytes

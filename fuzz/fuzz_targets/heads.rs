@@ -1,4 +1,4 @@
-//! Request heads: what the door lets in and what it hands on.
+//! Request heads: what the front accepts and what it hands on.
 //!
 //! The first byte says into how large pieces the rest is cut, the rest is what a client sends.
 
@@ -7,7 +7,7 @@
 #[path = "../../src/documents.rs"]
 #[allow(dead_code)]
 mod documents;
-#[path = "../../src/head.rs"]
+#[path = "../../src/front/head.rs"]
 #[allow(dead_code)]
 mod head;
 #[path = "../../src/routes.rs"]
@@ -20,11 +20,12 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 
 use crate::head::{MAX_HEAD, MAX_LINES, Refusal};
 
-/// As the door names a connection: its descriptor and its number.
-const CONNECTION: (i32, u64) = (7, 12_345_678);
-const DOOR: &str = "7:12345678";
+/// As the front names a connection: its number and the peer's address.
+const CLIENT: &str = "12345678 192.0.2.7:49152";
 /// The most bytes of a path, and of all entity tags, that are handed on.
 const MOST: usize = 2048;
+/// The most bytes of a field for the log that are handed on, before they are escaped.
+const LOGGED: usize = 256;
 
 fuzz_target!(|data: &[u8]| -> Corpus {
     let Some((&size, sent)) = data.split_first() else { return Corpus::Reject };
@@ -40,8 +41,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     framed(sent);
     if let Ok(good) = head::check(sent) {
         let mut out = Vec::new();
-        good.hand_on(CONNECTION, &mut out);
-        handed_on(sent, good.is_last(), &out);
+        good.hand_on(CLIENT, &mut out);
+        handed_on(sent, &out);
     }
     Corpus::Keep
 });
@@ -80,7 +81,7 @@ fn framed(head: &[u8]) {
 }
 
 /// What `tiny_http` is to see says what the client said, and can be read in one way only.
-fn handed_on(sent: &[u8], is_last: bool, out: &[u8]) {
+fn handed_on(sent: &[u8], out: &[u8]) {
     small(sent, out);
     let (sent, lines) = (lines(sent), lines(out));
     let words: Vec<_> = lines[0].split(' ').collect();
@@ -100,35 +101,58 @@ fn handed_on(sent: &[u8], is_last: bool, out: &[u8]) {
     assert!(count("expect") == 0 || said[2] == "HTTP/1.0");
 
     // The connection's name stands once and first, whatever a client sends by its name.
-    let mut expected = vec![(head::DOOR.to_ascii_lowercase(), DOOR)];
+    let mut expected = vec![(head::CLIENT.to_ascii_lowercase(), CLIENT.to_owned())];
     let (close, keep_alive) = (has_option(&sent, "close"), has_option(&sent, "keep-alive"));
     let old = said[2] == "HTTP/1.0";
-    assert_eq!(is_last, close || (old && !keep_alive));
-    let name = head::DOOR_CONNECTION.to_ascii_lowercase();
-    if is_last {
-        expected.push((name, "close"));
+    let name = head::ANSWER_CONNECTION.to_ascii_lowercase();
+    if close || (old && !keep_alive) {
+        expected.push((name, "close".to_owned()));
     } else if old {
-        expected.push((name, "keep-alive"));
+        expected.push((name, "keep-alive".to_owned()));
     }
     let mut left = MOST;
-    expected.extend(fields(&sent).filter(|(name, tags)| {
+    expected.extend(fields(&sent).filter_map(|(name, tags)| {
         let taken = name == "if-none-match" && tags.is_ascii() && tags.len() <= left;
         left -= if taken { tags.len() } else { 0 };
-        taken
+        taken.then(|| (name, tags.to_owned()))
     }));
-    assert_eq!(fields(&lines).collect::<Vec<_>>(), expected);
+    let named = |name: &'static str| fields(&sent).filter(move |field| field.0 == name);
+    let last_hop = named("x-forwarded-for").last();
+    let last_hop = last_hop.map(|(name, hops)| (name, hops.rsplit(',').next().unwrap()));
+    let logged = [named("user-agent").next(), named("accept").next(), last_hop];
+    expected.extend(logged.into_iter().flatten().filter_map(|(name, value)| {
+        let value = value.trim_matches(|c: char| c.is_ascii_whitespace());
+        (!value.is_empty()).then(|| (name, escaped(value)))
+    }));
+    let out = fields(&lines).map(|(name, value)| (name, value.to_owned()));
+    assert_eq!(out.collect::<Vec<_>>(), expected.iter().map(trimmed).collect::<Vec<_>>());
 
     // `tiny_http` has nothing to refuse.
     assert!(tiny_http::Method::from_str(method).is_ok());
     for line in &lines[1..] {
         assert!(tiny_http::Header::from_str(line).is_ok(), "{line:?}");
     }
-    again(out);
+    again(&lines.join("\r\n"));
     in_each_form(method, path);
     routed(method, path);
 }
 
-/// Printable lines without an empty one, and no longer than what came but for the door's own.
+/// As `fields` reads it back: a cut may leave blanks at the end of a value.
+fn trimmed((name, value): &(String, String)) -> (String, String) {
+    (name.clone(), value.trim_matches([' ', '\t']).to_owned())
+}
+
+/// Cut, and in printable ASCII; a character is a byte here.
+fn escaped(value: &str) -> String {
+    let escaped = |c: char| match c {
+        ' '..='~' => c.to_string(),
+        _ => format!("\\x{:02x}", u32::from(c)),
+    };
+    value.chars().take(LOGGED).map(escaped).collect()
+}
+
+/// Printable lines without an empty one, and no longer than what came but for the front's own and
+/// what is escaped.
 fn small(sent: &[u8], out: &[u8]) {
     let text = out.strip_suffix(b"\r\n\r\n").expect("an end");
     let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
@@ -139,29 +163,36 @@ fn small(sent: &[u8], out: &[u8]) {
         assert!(line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')), "{line:?}");
     }
     // A field may get the one space after its colon, and an absolute target without path a slash.
-    let own = "Door: \r\nDoor-Connection: keep-alive\r\n".len() + DOOR.len();
-    assert!(out.len() <= sent.len() + own + MAX_LINES);
-    assert!(out.len() <= 2 * MOST + 128 + MAX_LINES * "If-None-Match: \r\n".len());
+    let own = "Client: \r\nAnswer-Connection: keep-alive\r\n".len() + CLIENT.len();
+    let escapes = 3 * 3 * LOGGED;
+    assert!(out.len() <= sent.len() + own + MAX_LINES + escapes);
+    let logged = escapes + 3 * LOGGED + "User-Agent: \r\nAccept: \r\nX-Forwarded-For: \r\n".len();
+    assert!(out.len() <= 2 * MOST + 192 + logged + MAX_LINES * "If-None-Match: \r\n".len());
 }
 
-/// Let in once more, what was handed on stays as it is.
-fn again(out: &[u8]) {
-    let end = out.windows(2).position(|two| two == b"\r\n").expect("a line") + 2;
+/// Accepted once more, what was handed on stays as it is, but for what the second cut takes away.
+fn again(out: &str) {
+    let (first, rest) = out.split_once("\r\n").expect("two lines");
     // The gateway reads no Host: it is not handed on.
-    let with_host = [&out[..end], b"Host: a\r\n", &out[end..]].concat();
-    assert_eq!(head::length(&with_host, 0), Ok(Some(with_host.len())));
+    let with_host = format!("{first}\r\nHost: a\r\n{rest}\r\n\r\n");
+    let with_host = with_host.as_bytes();
+    assert_eq!(head::length(with_host, 0), Ok(Some(with_host.len())));
     let mut twice = Vec::new();
-    match head::check(&with_host) {
-        Ok(good) => good.hand_on(CONNECTION, &mut twice),
-        // With the lines that the door adds, one at the limit is over it.
+    match head::check(with_host) {
+        Ok(good) => good.hand_on(CLIENT, &mut twice),
+        // With the lines that the front adds, one at the limit is over it.
         Err(refusal) => return assert_eq!(refusal.status, 431),
     }
-    let own = |out: &[u8]| {
-        let mut lines = lines(out);
-        lines.retain(|line| !line.starts_with("Door-Connection: "));
-        lines
+    let own = |lines: Vec<String>| -> Vec<String> {
+        let cut = |line: &String| -> String {
+            let is_logged = ["User-Agent: ", "Accept: ", "X-Forwarded-For: "];
+            let name = is_logged.into_iter().find(|name| line.starts_with(name));
+            let length = name.map_or(line.len(), |name| line.len().min(name.len() + LOGGED));
+            line[..length].trim_end().to_owned()
+        };
+        lines.iter().filter(|line| !line.starts_with("Answer-Connection: ")).map(cut).collect()
     };
-    assert_eq!(lines(&twice), own(out));
+    assert_eq!(own(lines(&twice)), own(lines(format!("{out}\r\n\r\n").as_bytes())));
 }
 
 /// Without query; of an absolute target, what stands behind its authority.
@@ -184,7 +215,7 @@ fn in_each_form(method: &str, path: &str) {
     for target in [format!("{path}?a=/b"), format!("HTTP://a.example:80{path}?://c/d")] {
         let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut out = Vec::new();
-        head::check(head.as_bytes()).expect("a good head").hand_on(CONNECTION, &mut out);
+        head::check(head.as_bytes()).expect("a good head").hand_on(CLIENT, &mut out);
         assert_eq!(lines(&out)[0], format!("{method} {path} HTTP/1.1"));
     }
 }

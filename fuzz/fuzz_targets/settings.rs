@@ -133,7 +133,7 @@ fn valid(config: &Config) {
     }
 
     within(config.workers, 2..=64);
-    within(config.max_connections, 16..=65_536);
+    within(config.max_connections.most, 16..=65_536);
     within(config.shutdown_delay, Duration::ZERO..=seconds(300.0));
     within(config.shutdown_timeout, Duration::ZERO..=seconds(300.0));
     logs(log);
@@ -159,7 +159,7 @@ fn summary(outcome: &Result<Config, Mistakes>) -> String {
             (config.lifetimes.client_cache_ttl, config.shutdown_delay, config.shutdown_timeout),
             (&config.publication.jwks_uri, &config.publication.discovery_defaults),
             config.workers,
-            config.max_connections,
+            config.max_connections.most,
             config.log,
         ),
         Err(mistakes) => format!("{mistakes:?}"),

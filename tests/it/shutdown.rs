@@ -1,6 +1,6 @@
 //! How the gateway ends.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::RawFd;
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-use socket2::Socket;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::client::{self, Client};
 use crate::fake_api::{Answer, FakeApi, JWKS, SOON};
@@ -222,6 +222,18 @@ fn lives(address: SocketAddr) -> bool {
     })
 }
 
+/// The sockets of the gateway, as another process with its rights can have them; none where this
+/// machine forbids it.
+fn sockets(gateway: &Gateway) -> Vec<Socket> {
+    let pid = Pid::from_raw(gateway.pid().try_into().unwrap()).unwrap();
+    let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+    let numbers = gateway.descriptor_numbers().into_iter();
+    let got = numbers.filter_map(|number: RawFd| {
+        pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok().map(Socket::from)
+    });
+    got.collect()
+}
+
 /// Makes accept fail from outside: the listener is taken from the process and shut.
 #[test]
 fn a_listener_that_died_ends_it_with_1() {
@@ -229,18 +241,12 @@ fn a_listener_that_died_ends_it_with_1() {
     for which in ["public", "admin"] {
         let gateway = Gateway::start(&api);
         let address = if which == "public" { gateway.public } else { gateway.admin.unwrap() };
-        let pid = Pid::from_raw(gateway.pid().try_into().unwrap()).unwrap();
-        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-        let sockets = gateway.descriptor_numbers().into_iter().filter_map(|number: RawFd| {
-            let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty());
-            socket.ok().map(Socket::from)
-        });
         let is_it = |socket: &Socket| {
             let listens = socket.is_listener().unwrap_or(false);
             let local = socket.local_addr().ok().and_then(|local| local.as_socket());
             listens && local.is_some_and(|local| local.port() == address.port())
         };
-        let Some(listener) = { sockets }.find(is_it) else {
+        let Some(listener) = sockets(&gateway).into_iter().find(is_it) else {
             println!("skipped: this machine forbids to look into a process's descriptors");
             return;
         };
@@ -251,4 +257,60 @@ fn a_listener_that_died_ends_it_with_1() {
         gateway.wait_for_log(&format!("the {which} listener"));
         assert_eq!(gateway.wait().code(), Some(1), "{which}");
     }
+}
+
+/// The name of the private socket of `tiny_http` that `socket` is an end of: of the front's end it
+/// is the peer's, of the other the socket's own.
+fn private_name(socket: &Socket, end: End) -> Option<SockAddr> {
+    let address = match end {
+        End::Front => socket.peer_addr(),
+        End::TinyHttp => socket.local_addr(),
+    };
+    address.ok().filter(|address| address.as_abstract_namespace().is_some())
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Front,
+    TinyHttp,
+}
+
+#[test]
+fn a_way_to_tiny_http_that_died_ends_it_with_1() {
+    let api = FakeApi::start();
+    for end in [End::Front, End::TinyHttp] {
+        let gateway = Gateway::start(&api);
+        let all = sockets(&gateway);
+        let Some(lane) = all.iter().find(|socket| private_name(socket, end).is_some()) else {
+            println!("skipped: this machine forbids to look into a process's descriptors");
+            return;
+        };
+
+        lane.shutdown(Shutdown::Both).unwrap();
+        // Its stderr is among them, whose end is waited for.
+        drop(all);
+
+        gateway.wait_for_log("the front cannot go on");
+        gateway.wait_for_log("has ended, which must not happen");
+        assert_eq!(gateway.wait().code(), Some(1), "{end:?}");
+    }
+}
+
+#[test]
+fn nobody_else_gets_to_tiny_http() {
+    let api = FakeApi::start();
+    let gateway = Gateway::start(&api);
+    let all = sockets(&gateway);
+    let names: Vec<_> = all.iter().filter_map(|it| private_name(it, End::Front)).collect();
+    // One for each listener, or none where this machine forbids to look.
+    assert!(names.len() == 2 || all.is_empty(), "{names:?}");
+    for name in names {
+        let stranger = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let refused = stranger.connect(&name).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{name:?}");
+    }
+    assert!(!all.iter().any(|socket| {
+        private_name(socket, End::TinyHttp).is_some() && socket.is_listener().unwrap_or(false)
+    }));
+    assert_eq!(gateway.get(JWKS).status, 200);
 }

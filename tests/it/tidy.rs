@@ -5,12 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::fake_api::FakeApi;
 use crate::gateway::Gateway;
 
-/// A source file: its module's name, its text, and its code alone.
+/// A source file: its module's name, such as `cache` or `front::head`, its text, and its code
+/// alone.
 struct Module {
     name: String,
     text: String,
@@ -19,18 +20,26 @@ struct Module {
 
 fn modules() -> Vec<Module> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut modules: Vec<_> = fs::read_dir(src)
-        .unwrap()
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            assert_eq!(path.extension().unwrap_or_default(), "rs", "src/ is flat: {path:?}");
-            let text = fs::read_to_string(&path).unwrap();
-            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-            Module { name, code: code(&text), text }
-        })
-        .collect();
+    let mut modules = modules_in(&src, "");
+    modules.extend(modules_in(&src.join("front"), "front::"));
     modules.sort_by(|one, other| one.name.cmp(&other.name));
     modules
+}
+
+fn modules_in(folder: &Path, parent: &str) -> Vec<Module> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let sources = paths.filter(|path| {
+        let is_source = path.extension().is_some_and(|extension| extension == "rs");
+        assert!(is_source || path.ends_with("src/front"), "no place for {path:?}");
+        is_source
+    });
+    let module = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let stem = path.file_stem().unwrap().to_string_lossy();
+        let name = format!("{parent}{stem}");
+        Module { name, code: code(&text), text }
+    };
+    sources.map(module).collect()
 }
 
 /// `text` up to its unit tests, without comments; what a string holds stays.
@@ -64,11 +73,28 @@ fn only(allowed: &[&str], words: &[&str]) {
 }
 
 /// The modules of policy, which are functions over values.
-const PURE: [&str; 4] = ["routes", "reply", "documents", "head"];
+const PURE: [&str; 5] = ["routes", "reply", "documents", "front::head", "front::admission"];
 
 #[test]
-fn only_the_listeners_name_tiny_http() {
-    only(&["server", "admin"], &["tiny_http::", "use tiny_http"]);
+fn only_the_lane_and_the_workers_name_tiny_http() {
+    only(&["server", "front::lane", "front::mod"], &["tiny_http::", "use tiny_http"]);
+}
+
+#[test]
+fn only_the_front_touches_client_sockets() {
+    only(&["front::mod", "front::connection"], &["TcpStream"]);
+}
+
+#[test]
+fn nothing_is_static_but_what_logging_counts() {
+    let is_static = |line: &&str| {
+        let line = line.trim_start().trim_start_matches("pub(crate) ");
+        line.starts_with("static ") || line.starts_with("thread_local!")
+    };
+    for module in modules().iter().filter(|module| module.name != "logging") {
+        let found = module.code.lines().find(is_static);
+        assert!(found.is_none(), "src/{}.rs: {found:?}", module.name);
+    }
 }
 
 #[test]
@@ -83,8 +109,11 @@ fn only_config_reads_the_environment() {
 }
 
 #[test]
-fn only_os_holds_unsafe() {
-    only(&["os"], &["unsafe", "extern \"C\""]);
+fn one_function_is_unsafe() {
+    only(&["front::connection"], &["unsafe", "extern \"C\""]);
+    let modules = modules();
+    let blocks = modules.iter().map(|module| module.code.matches("unsafe {").count());
+    assert_eq!(blocks.sum::<usize>(), 1);
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Pure: which request heads are let in, and what of them is handed on.
+//! Pure: which request heads are accepted, and what of them is handed on.
 //!
 //! Stricter than RFC 9112 asks where two readers could see two requests in one head (§11.2,
-//! request smuggling): a bare CR or LF, a folded line, a space before a colon, two lengths. There
-//! is no way to send a body. Handed on is a head of our own making: method, target, version and
+//! request smuggling): a bare CR or LF, a folded line, a space before a colon, two lengths. No
+//! request may have a body. Handed on is a head of our own making: method, target, version and
 //! the few fields that the gateway reads, so that `tiny_http` parses little and refuses nothing.
 
-use std::io::Write as _;
+use std::borrow::Cow;
 
 /// The longest head, in bytes; nginx takes 8 KiB a line, Go 1 MiB in all.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
@@ -18,12 +18,16 @@ const MAX_PATH: usize = 2 << 10;
 /// How many bytes of `If-None-Match` are handed on: 30 of our tags. Without the rest the answer is
 /// a 200, which is always right.
 const MAX_TAGS: usize = 2 << 10;
-/// The field that names the connection to the worker. A client's own is dropped as all others.
-pub(crate) const DOOR: &str = "Door";
+/// How many bytes are handed on of each field that is only for the log: 255 are the longest
+/// `User-Agent` of a browser, and more.
+const MAX_LOGGED: usize = 256;
+/// The field that names the connection to the worker: its number, a space, the peer's address. It
+/// is ours alone, as all that are handed on: a client's field of this name is dropped.
+pub(crate) const CLIENT: &str = "Client";
 /// The field that says what the answer's `Connection` is to be; not there for none.
-pub(crate) const DOOR_CONNECTION: &str = "Door-Connection";
+pub(crate) const ANSWER_CONNECTION: &str = "Answer-Connection";
 
-/// A head that is not let in.
+/// A head that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -40,8 +44,7 @@ pub(crate) const TOO_SLOW: Refusal = refuse(408, "the head was not whole in time
 /// RFC 6585 §5.
 pub(crate) const TOO_LONG: Refusal = refuse(431, "the head is longer than 16 KiB");
 /// Its length would be fine at another time.
-pub(crate) const TOO_MUCH: Refusal =
-    refuse(431, "a long head while others have begun too many of them");
+pub(crate) const TOO_MUCH: Refusal = refuse(431, "a long head while too many others are partial");
 const TOO_MANY_LINES: Refusal = refuse(431, "the head has more than 64 header lines");
 const BAD_BYTE: Refusal = refuse(400, "a control byte, or a bare CR or LF");
 const BAD_REQUEST_LINE: Refusal = refuse(400, "the request line is not method, target, version");
@@ -65,6 +68,13 @@ pub(crate) struct Head<'a> {
     close: bool,
     keep_alive: bool,
     if_none_match: Vec<&'a str>,
+    /// The first of its name.
+    user_agent: Option<&'a [u8]>,
+    /// The first of its name.
+    accept: Option<&'a [u8]>,
+    /// The last entry of the last one: the only one that the client of this connection, a proxy,
+    /// has seen for itself.
+    forwarded_for: Option<&'a [u8]>,
 }
 
 /// How many bytes of empty lines stand before the request: RFC 9112 §2.2.
@@ -107,8 +117,17 @@ pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
     let mut lines =
         text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let (method, path, modern) = request_line(lines.next().unwrap_or_default())?;
-    let mut head =
-        Head { method, path, modern, close: false, keep_alive: false, if_none_match: Vec::new() };
+    let mut head = Head {
+        method,
+        path,
+        modern,
+        close: false,
+        keep_alive: false,
+        if_none_match: Vec::new(),
+        user_agent: None,
+        accept: None,
+        forwarded_for: None,
+    };
     let (mut hosts, mut lengths, mut coded, mut expects) = (0_u32, Vec::new(), false, false);
     for (number, line) in lines.enumerate() {
         if number >= MAX_LINES {
@@ -128,6 +147,13 @@ pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
             let handed_on: usize = head.if_none_match.iter().map(|tags| tags.len()).sum();
             let fits = |tags: &&str| handed_on.saturating_add(tags.len()) <= MAX_TAGS;
             head.if_none_match.extend(ascii(value).filter(fits));
+        } else if is("user-agent") {
+            head.user_agent.get_or_insert(value);
+        } else if is("accept") {
+            head.accept.get_or_insert(value);
+        } else if is("x-forwarded-for") {
+            let last = value.rsplit(|byte| *byte == b',').next();
+            head.forwarded_for = last.map(<[u8]>::trim_ascii);
         } else if is("content-length") {
             lengths.push(value);
         } else if is("transfer-encoding") {
@@ -267,26 +293,48 @@ impl Head<'_> {
         }
     }
 
-    /// Whether the client sends no other request.
-    pub(crate) fn is_last(&self) -> bool {
-        self.connection() == Some("close")
-    }
-
-    /// Writes the head that `tiny_http` is to see; `fd` and `id` name the connection.
+    /// Writes the head that `tiny_http` is to see; `client` is the value of [`CLIENT`].
     ///
-    /// It is one of HTTP/1.1 and says nothing of closing: when the connection ends is the door's
-    /// business, so that no answer is left to the kernel on a socket that is no longer counted.
-    pub(crate) fn hand_on(&self, (fd, id): (i32, u64), out: &mut Vec<u8>) {
-        let Self { method, path, .. } = self;
-        // Writing to a vector cannot fail.
-        let _ = write!(out, "{method} {path} HTTP/1.1\r\n{DOOR}: {fd}:{id}\r\n");
+    /// It is one of HTTP/1.1 and says nothing of closing: when a connection ends is the front's
+    /// business. No byte of it but printable ASCII and line ends.
+    pub(crate) fn hand_on(&self, client: &str, out: &mut Vec<u8>) {
+        let mut line = |parts: &[&str]| {
+            parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+            out.extend_from_slice(b"\r\n");
+        };
+        line(&[self.method, " ", self.path, " HTTP/1.1"]);
+        line(&[CLIENT, ": ", client]);
         if let Some(connection) = self.connection() {
-            let _ = write!(out, "{DOOR_CONNECTION}: {connection}\r\n");
+            line(&[ANSWER_CONNECTION, ": ", connection]);
         }
         for tags in &self.if_none_match {
-            let _ = write!(out, "If-None-Match: {tags}\r\n");
+            line(&["If-None-Match: ", tags]);
         }
-        out.extend_from_slice(b"\r\n");
+        for (name, value) in [
+            ("User-Agent", self.user_agent),
+            ("Accept", self.accept),
+            ("X-Forwarded-For", self.forwarded_for),
+        ] {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                line(&[name, ": ", &printable(value)]);
+            }
+        }
+        line(&[]);
+    }
+}
+
+/// At most [`MAX_LOGGED`] bytes of `value`; those that are no printable ASCII as `\xNN`.
+fn printable(value: &[u8]) -> Cow<'_, str> {
+    let value = value.get(..MAX_LOGGED).unwrap_or(value);
+    match std::str::from_utf8(value) {
+        Ok(text) if value.iter().all(|byte| matches!(byte, b' '..=b'~')) => Cow::Borrowed(text),
+        Ok(_) | Err(_) => {
+            let escaped = value.iter().map(|byte| match byte {
+                b' '..=b'~' => char::from(*byte).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            });
+            Cow::Owned(escaped.collect())
+        }
     }
 }
 
@@ -294,7 +342,7 @@ impl Head<'_> {
 mod tests {
     use super::*;
 
-    /// The status with which `text` is refused as it would be at the door, or 0.
+    /// The status with which `text` is refused as the front would, or 0.
     fn status(text: &[u8]) -> u16 {
         let text = text.get(empty_lines(text)..).unwrap();
         let outcome = length(text, 0).and_then(|length| match length {
@@ -302,6 +350,10 @@ mod tests {
             None => panic!("not whole: {:?}", String::from_utf8_lossy(text)),
         });
         outcome.err().map_or(0, |refusal| refusal.status)
+    }
+
+    fn text(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).unwrap()
     }
 
     fn get(fields: &str) -> Vec<u8> {
@@ -474,22 +526,39 @@ mod tests {
     fn so_much_is_handed_on_and_no_more() {
         let tags = format!("If-None-Match: \"{}\"\r\n", "a".repeat(1000));
         let mut out = Vec::new();
-        check(&get(&tags.repeat(5))).unwrap().hand_on((1, 2), &mut out);
+        check(&get(&tags.repeat(5))).unwrap().hand_on("1 peer", &mut out);
         assert_eq!(out.windows(5).filter(|five| five == b"Match").count(), 2);
         assert!(out.len() < MAX_PATH + MAX_TAGS + 512);
+
+        let long = format!("User-Agent: {}\r\n", "a".repeat(MAX_LOGGED + 1));
+        let mut out = Vec::new();
+        check(&get(&long)).unwrap().hand_on("1 peer", &mut out);
+        assert_eq!(out.iter().filter(|byte| **byte == b'a').count(), MAX_LOGGED);
     }
 
     #[test]
     fn only_what_the_gateway_reads_is_handed_on() {
-        let head =
-            get("Door: 9:9\r\nConnection: Keep-Alive, Upgrade\r\nUpgrade: h2c\r\nAccept: x\r\n\
-             If-None-Match: \"a\"\r\nIf-None-Match: \u{e9}\r\nIf-None-Match: W/\"b\"\r\n");
-        let mut out = Vec::new();
-        check(&head).unwrap().hand_on((1, 2), &mut out);
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "GET / HTTP/1.1\r\nDoor: 1:2\r\nIf-None-Match: \"a\"\r\nIf-None-Match: W/\"b\"\r\n\r\n"
-        );
+        for (fields, expected) in [
+            ("Client: 9 9\r\nAnswer-Connection: close\r\nCookie: a\r\n", ""),
+            ("Connection: Keep-Alive, Upgrade\r\nUpgrade: h2c\r\n", ""),
+            (
+                "If-None-Match: \"a\"\r\nIf-None-Match: \u{e9}\r\nIf-None-Match: W/\"b\"\r\n",
+                "If-None-Match: \"a\"\r\nIf-None-Match: W/\"b\"\r\n",
+            ),
+            ("User-Agent: a/1\r\nUser-Agent: b\r\n", "User-Agent: a/1\r\n"),
+            ("User-Agent: caf\u{e9}\t\"x\"\\\r\n", "User-Agent: caf\\xc3\\xa9\\x09\"x\"\\\r\n"),
+            ("User-Agent:\r\nX-Forwarded-For: a,\r\n", ""),
+            ("Accept: x, */*\r\n", "Accept: x, */*\r\n"),
+            (
+                "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-For: evil, 192.0.2.1 , 2001:db8::1\r\n",
+                "X-Forwarded-For: 2001:db8::1\r\n",
+            ),
+        ] {
+            let mut out = Vec::new();
+            check(&get(fields)).unwrap().hand_on("1 192.0.2.7:80", &mut out);
+            let expected = format!("GET / HTTP/1.1\r\nClient: 1 192.0.2.7:80\r\n{expected}\r\n");
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{fields:?}");
+        }
     }
 
     #[test]
@@ -506,8 +575,10 @@ mod tests {
             let checked = check(head.as_bytes()).unwrap();
             assert_eq!(checked.connection(), expected, "{head:?}");
             let mut out = Vec::new();
-            checked.hand_on((1, 2), &mut out);
-            assert!(out.starts_with(b"GET / HTTP/1.1\r\nDoor: 1:2\r\n"));
+            checked.hand_on("1 peer", &mut out);
+            let says = format!("\r\nAnswer-Connection: {}\r\n", expected.unwrap_or("nothing"));
+            let says = text(&out).contains(&says);
+            assert_eq!(says, expected.is_some(), "{head:?}");
         }
     }
 

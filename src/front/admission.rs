@@ -1,0 +1,590 @@
+//! Pure: which connections may stay, until when, and which one is closed for a new one.
+//!
+//! A state machine that is told what happens and asked what to do. It knows connections by their
+//! slot only: no socket, lock, thread or clock; `now` is an argument of each call and must not go
+//! backwards. The front obeys it; `fuzz/lives.rs` says what it promises, and drives it at random.
+//!
+//! Invariant: the connections of one [`Phase`] and kind stand in one queue in the order in which
+//! they came into it. Their time limit is the same, so the first of a queue is the first that
+//! expires and the longest idle, and no call but [`Admission::most_unread`] and
+//! [`Admission::is_quiet`] looks at more than the first of each queue.
+
+use std::time::{Duration, Instant};
+
+/// Between two requests: nginx's `keepalive_timeout` is 75 s.
+const IDLE: Duration = Duration::from_secs(60);
+/// A head, from its first byte: a few round trips on the slowest path.
+const HEAD: Duration = Duration::from_secs(10);
+/// From a whole head to its answer. The longest wait is for two exchanges with upstream, each
+/// `UPSTREAM_TIMEOUT_SECONDS` (60) at most.
+const ANSWER: Duration = Duration::from_secs(150);
+/// Between two reads of an answer by a client that is slower than its send buffer: nginx's
+/// `send_timeout` is 60 s, for answers of any length.
+const UNREAD: Duration = Duration::from_secs(15);
+/// After the last answer, until the client has read it and closes.
+const CLOSING: Duration = Duration::from_secs(16);
+/// After a refusal, so that bytes which are still coming do not reset the connection before the
+/// client has read why: RFC 9112 §9.6.
+const REFUSED: Duration = Duration::from_millis(300);
+
+/// A new connection is not evicted sooner than this after it came or was answered: its request, or
+/// the answer, may be on its way. The longer this is, the fewer connections a second get in when
+/// the limit is reached.
+const NEW_GRACE: Duration = Duration::from_millis(50);
+/// The same for a keep-alive connection.
+const KEEP_ALIVE_GRACE: Duration = Duration::from_millis(120);
+/// How long after its last request a keep-alive connection is preferred to new ones.
+const KEEP_ALIVE_PREFERRED: Duration = Duration::from_secs(5);
+/// How long a new connection waits for one whose grace is over. Then the longest idle one is
+/// evicted all the same.
+const PATIENCE: Duration = Duration::from_millis(60);
+/// Once [`PATIENCE`] has run out, later connections skip it for this long: with hundreds waiting,
+/// 60 ms each would add up to minutes.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+/// When to ask again while every connection is being answered.
+const RECHECK: Duration = Duration::from_millis(10);
+/// How long a connection that has sent nothing yet holds up the end of the program.
+const ARRIVING: Duration = Duration::from_millis(500);
+
+/// Bytes of request heads that all connections together may hold, partial or waiting for their
+/// turn. Above that a head of more than [`SMALL_HEAD`] is refused; well-behaved clients send a
+/// small one, and at once.
+const HELD_BYTES: usize = 3 << 20;
+/// Bytes of a head that are taken however many are held.
+const SMALL_HEAD: usize = 4 << 10;
+/// Bytes of answers that all clients together may leave unread. It is mostly the kernel's memory,
+/// and counts against the container's limit.
+const UNREAD_BYTES: usize = 8 << 20;
+/// Low-water mark: the longest idle are closed until this is left, so that the scan does not
+/// repeat on every answer.
+const UNREAD_LEFT: usize = UNREAD_BYTES / 4 * 3;
+/// One connection cannot leave more unread: its send buffer, doubled by the kernel, and one answer.
+const UNREAD_OF_ONE: usize = 256 << 10;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No byte of a request has come since the last answer, or since it was accepted.
+    Idle,
+    /// A part of a head has come.
+    ReadingHead,
+    /// A worker has the request: never evicted.
+    Answering,
+    /// The answer is made, and the send buffer had no room for all of it.
+    Writing,
+    /// The last answer is written, until the client has read it and closes.
+    Closing,
+    /// Refused, until the client closes; what it still sends is dropped.
+    Refused,
+}
+
+impl Phase {
+    const ALL: [Self; 6] = [
+        Self::Idle,
+        Self::ReadingHead,
+        Self::Answering,
+        Self::Writing,
+        Self::Closing,
+        Self::Refused,
+    ];
+
+    const fn time_limit(self) -> Duration {
+        match self {
+            Self::Idle => IDLE,
+            Self::ReadingHead => HEAD,
+            Self::Answering => ANSWER,
+            Self::Writing => UNREAD,
+            Self::Closing => CLOSING,
+            Self::Refused => REFUSED,
+        }
+    }
+}
+
+/// Whether a client has shown that it keeps its connection alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// It has asked once at most.
+    New,
+    KeepAlive,
+}
+
+/// The answer to: may the connection that waits at the listener be accepted?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    Free,
+    /// When this one is closed.
+    Evict(usize),
+    /// Not before this time, which is later than now; or when a connection has left.
+    WaitUntil(Instant),
+}
+
+/// Too many bytes of heads are held, and this connection's is not small.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooManyHeld;
+
+struct Entry {
+    phase: Phase,
+    /// When it came into its phase; how long it has been idle, as eviction sees it. Bytes of a
+    /// head that come one by one do not count as activity.
+    since: Instant,
+    requests: u32,
+    /// Bytes of heads.
+    held: usize,
+    /// Bytes of answers; an upper bound.
+    unread: usize,
+    before: Option<usize>,
+    after: Option<usize>,
+}
+
+impl Entry {
+    const fn kind(&self) -> Kind {
+        if self.requests > 1 { Kind::KeepAlive } else { Kind::New }
+    }
+}
+
+/// The connections of one phase and kind, by slot.
+#[derive(Clone, Copy, Default)]
+struct Queue {
+    first: Option<usize>,
+    last: Option<usize>,
+    length: usize,
+}
+
+pub(crate) struct Admission {
+    /// The connection limit.
+    most: usize,
+    entries: Vec<Option<Entry>>,
+    vacant: Vec<usize>,
+    open: usize,
+    /// Of new connections, by phase.
+    new: [Queue; Phase::ALL.len()],
+    keep_alive: [Queue; Phase::ALL.len()],
+    /// Since when a connection waits at the listener.
+    waiting_since: Option<Instant>,
+    impatient_until: Option<Instant>,
+    held: usize,
+    unread: usize,
+}
+
+impl Admission {
+    /// For `most` connections at a time.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            entries: Vec::new(),
+            vacant: Vec::new(),
+            open: 0,
+            new: Default::default(),
+            keep_alive: Default::default(),
+            waiting_since: None,
+            impatient_until: None,
+            held: 0,
+            unread: 0,
+        }
+    }
+
+    /// Asked while a connection waits at the listener. Eviction order: connections past their
+    /// grace, longest idle first; then keep-alive ones past theirs; when [`PATIENCE`] has run out,
+    /// the longest idle one of the larger kind.
+    pub(crate) fn room(&mut self, now: Instant) -> Room {
+        if self.open < self.most {
+            return Room::Free;
+        }
+        let (new, keep_alive) = (self.longest_idle(Kind::New), self.longest_idle(Kind::KeepAlive));
+        let idle_for =
+            |idle: Option<(Instant, usize)>, grace| idle.filter(|(since, _)| *since + grace <= now);
+        let not_preferred = [idle_for(new, NEW_GRACE), idle_for(keep_alive, KEEP_ALIVE_PREFERRED)];
+        let first = not_preferred.into_iter().flatten().min();
+        if let Some((_, slot)) = first.or_else(|| idle_for(keep_alive, KEEP_ALIVE_GRACE)) {
+            return Room::Evict(slot);
+        }
+        let patient_until = *self.waiting_since.get_or_insert(now) + PATIENCE;
+        if patient_until <= now || self.impatient_until.is_some_and(|until| now < until) {
+            // Neither kind may keep more than half of the places from the other.
+            let crowd = if self.evictable(Kind::KeepAlive) > self.most / 2 {
+                keep_alive.or(new)
+            } else {
+                new.or(keep_alive)
+            };
+            if let Some((_, slot)) = crowd {
+                self.impatient_until = Some(now + IMPATIENCE);
+                return Room::Evict(slot);
+            }
+            return Room::WaitUntil(now + RECHECK);
+        }
+        let over = [
+            new.map(|(since, _)| since + NEW_GRACE),
+            keep_alive.map(|(since, _)| since + KEEP_ALIVE_GRACE),
+        ];
+        Room::WaitUntil(over.into_iter().flatten().fold(patient_until, Instant::min))
+    }
+
+    /// A connection was accepted, for which there was room; its slot.
+    pub(crate) fn enter(&mut self, now: Instant) -> usize {
+        let slot = self.vacant.pop().unwrap_or(self.entries.len());
+        if slot == self.entries.len() {
+            self.entries.push(None);
+        }
+        if let Some(place) = self.entries.get_mut(slot) {
+            let (before, after) = (None, None);
+            let (phase, since) = (Phase::Idle, now);
+            *place = Some(Entry { phase, since, requests: 0, held: 0, unread: 0, before, after });
+        }
+        self.open += 1;
+        self.waiting_since = None;
+        self.link(slot);
+        slot
+    }
+
+    /// It was closed.
+    pub(crate) fn leave(&mut self, slot: usize) {
+        self.unlink(slot);
+        if let Some(entry) = self.entries.get_mut(slot).and_then(Option::take) {
+            self.held -= entry.held;
+            self.unread -= entry.unread;
+            self.open -= 1;
+            self.vacant.push(slot);
+        }
+    }
+
+    pub(crate) fn phase(&self, slot: usize) -> Option<Phase> {
+        self.entry(slot).map(|entry| entry.phase)
+    }
+
+    /// It comes into `phase` now, or begins it again.
+    pub(crate) fn set(&mut self, slot: usize, phase: Phase, now: Instant) {
+        self.unlink(slot);
+        if let Some(entry) = self.entry_mut(slot) {
+            entry.phase = phase;
+            entry.since = now;
+            if phase == Phase::Answering {
+                entry.requests = entry.requests.saturating_add(1);
+            }
+        }
+        self.link(slot);
+    }
+
+    /// It holds so many bytes of heads now.
+    pub(crate) fn hold(&mut self, slot: usize, bytes: usize) -> Result<(), TooManyHeld> {
+        let Some(entry) = self.entry_mut(slot) else { return Ok(()) };
+        let before = std::mem::replace(&mut entry.held, bytes);
+        self.held = self.held - before + bytes;
+        if self.held > HELD_BYTES && bytes > SMALL_HEAD { Err(TooManyHeld) } else { Ok(()) }
+    }
+
+    /// It was given an answer of so many bytes.
+    pub(crate) fn owe(&mut self, slot: usize, bytes: usize) {
+        let unread = self.entry(slot).map_or(0, |entry| entry.unread);
+        self.measured(slot, unread.saturating_add(bytes).min(UNREAD_OF_ONE));
+    }
+
+    /// So many bytes of its answers are unread.
+    pub(crate) fn measured(&mut self, slot: usize, bytes: usize) {
+        let Some(entry) = self.entry_mut(slot) else { return };
+        let before = std::mem::replace(&mut entry.unread, bytes);
+        self.unread = self.unread - before + bytes;
+    }
+
+    /// Whether all clients together may have left too much unread: then each is to be
+    /// [`measured`](Self::measured), and the [`most_unread`](Self::most_unread) closed.
+    pub(crate) const fn is_unread_over(&self) -> bool {
+        self.unread > UNREAD_BYTES
+    }
+
+    /// Who may have left something unread.
+    pub(crate) fn owing(&self) -> Vec<usize> {
+        self.present().filter(|(_, entry)| entry.unread > 0).map(|(slot, _)| slot).collect()
+    }
+
+    /// Who is to be closed for what all clients together leave unread: the longest idle, none of
+    /// which is being answered.
+    pub(crate) fn most_unread(&self) -> Vec<usize> {
+        if !self.is_unread_over() {
+            return Vec::new();
+        }
+        let idle =
+            |(_, entry): &(usize, &Entry)| entry.unread > 0 && entry.phase != Phase::Answering;
+        let mut all: Vec<_> = self.present().filter(idle).collect();
+        all.sort_by_key(|(_, entry)| entry.since);
+        let mut left = self.unread;
+        let goes = |(_, entry): &(usize, &Entry)| {
+            let goes = left > UNREAD_LEFT;
+            left -= entry.unread;
+            goes
+        };
+        all.into_iter().take_while(goes).map(|(slot, _)| slot).collect()
+    }
+
+    /// Bytes of heads that are held, and of answers that may be unread.
+    #[allow(dead_code, reason = "for fuzz/lives.rs, which the tests and a fuzz target share")]
+    pub(crate) const fn bytes(&self) -> (usize, usize) {
+        (self.held, self.unread)
+    }
+
+    /// A connection whose time in its phase is over, which must be closed or come into another
+    /// phase before this is asked again.
+    pub(crate) fn expired(&self, now: Instant) -> Option<(usize, Phase)> {
+        let over = self.limits().find(|(over, ..)| *over <= now);
+        over.map(|(_, slot, phase)| (slot, phase))
+    }
+
+    /// When [`expired`](Self::expired) has the next one; none without connections.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.limits().map(|(over, ..)| over).min()
+    }
+
+    /// Whether nothing is under way: no request, and no connection that has only just come.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        self.present().all(|(_, entry)| match entry.phase {
+            Phase::Idle => entry.requests > 0 || entry.since + ARRIVING <= now,
+            Phase::ReadingHead | Phase::Answering | Phase::Writing => false,
+            Phase::Closing | Phase::Refused => true,
+        })
+    }
+
+    /// The end of the time of the first of each queue.
+    fn limits(&self) -> impl Iterator<Item = (Instant, usize, Phase)> {
+        [&self.new, &self.keep_alive].into_iter().flatten().filter_map(|queue| {
+            let slot = queue.first?;
+            let entry = self.entry(slot)?;
+            Some((entry.since + entry.phase.time_limit(), slot, entry.phase))
+        })
+    }
+
+    /// The longest idle connection of a kind, and since when. One that is being answered is not
+    /// idle.
+    fn longest_idle(&self, kind: Kind) -> Option<(Instant, usize)> {
+        let firsts = Phase::ALL.into_iter().zip(self.queues(kind));
+        firsts
+            .filter(|(phase, _)| *phase != Phase::Answering)
+            .filter_map(|(_, queue)| Some((self.entry(queue.first?)?.since, queue.first?)))
+            .min()
+    }
+
+    /// How many connections of a kind are not being answered.
+    fn evictable(&self, kind: Kind) -> usize {
+        let queues = Phase::ALL.into_iter().zip(self.queues(kind));
+        queues.filter(|(phase, _)| *phase != Phase::Answering).map(|(_, queue)| queue.length).sum()
+    }
+
+    const fn queues(&self, kind: Kind) -> &[Queue; Phase::ALL.len()] {
+        match kind {
+            Kind::New => &self.new,
+            Kind::KeepAlive => &self.keep_alive,
+        }
+    }
+
+    fn queue_mut(&mut self, phase: Phase, kind: Kind) -> &mut Queue {
+        let [idle, reading_head, answering, writing, closing, refused] = match kind {
+            Kind::New => &mut self.new,
+            Kind::KeepAlive => &mut self.keep_alive,
+        };
+        match phase {
+            Phase::Idle => idle,
+            Phase::ReadingHead => reading_head,
+            Phase::Answering => answering,
+            Phase::Writing => writing,
+            Phase::Closing => closing,
+            Phase::Refused => refused,
+        }
+    }
+
+    fn entry(&self, slot: usize) -> Option<&Entry> {
+        self.entries.get(slot)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, slot: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(slot)?.as_mut()
+    }
+
+    fn present(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        let entries = self.entries.iter().enumerate();
+        entries.filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
+    }
+
+    /// Puts it at the end of its queue.
+    fn link(&mut self, slot: usize) {
+        let Some(entry) = self.entry(slot) else { return };
+        let queue = self.queue_mut(entry.phase, entry.kind());
+        let before = queue.last.replace(slot);
+        queue.length += 1;
+        match before {
+            None => queue.first = Some(slot),
+            Some(before) => {
+                if let Some(before) = self.entry_mut(before) {
+                    before.after = Some(slot);
+                }
+            }
+        }
+        if let Some(entry) = self.entry_mut(slot) {
+            (entry.before, entry.after) = (before, None);
+        }
+    }
+
+    /// Takes it out of its queue.
+    fn unlink(&mut self, slot: usize) {
+        let Some(entry) = self.entry(slot) else { return };
+        let (before, after) = (entry.before, entry.after);
+        let queue = self.queue_mut(entry.phase, entry.kind());
+        queue.length -= 1;
+        if before.is_none() {
+            queue.first = after;
+        }
+        if after.is_none() {
+            queue.last = before;
+        }
+        if let Some(before) = before.and_then(|before| self.entry_mut(before)) {
+            before.after = after;
+        }
+        if let Some(after) = after.and_then(|after| self.entry_mut(after)) {
+            after.before = before;
+        }
+    }
+}
+
+#[cfg(test)]
+use super::admission;
+#[cfg(test)]
+#[path = "../../fuzz/lives.rs"]
+mod lives;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// `count` connections that came at `now`, and have asked so often.
+    fn enter(admission: &mut Admission, count: usize, requests: u32, now: Instant) -> Vec<usize> {
+        let slots: Vec<_> = (0..count).map(|_| admission.enter(now)).collect();
+        for _ in 0..requests {
+            for slot in &slots {
+                admission.set(*slot, Phase::Answering, now);
+                admission.set(*slot, Phase::Idle, now);
+            }
+        }
+        slots
+    }
+
+    #[test]
+    fn random_lives_keep_every_promise() {
+        let mut steps = 0;
+        for seed in 1..=300_u64 {
+            // xorshift, which is the same in every run.
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let random = std::iter::repeat_with(move || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_be_bytes()[0]
+            });
+            steps += lives::live(random.take(3000));
+        }
+        assert!(steps > 100_000, "{steps}");
+    }
+
+    #[test]
+    fn the_longest_idle_goes_first_and_keep_alive_connections_last() {
+        let now = Instant::now();
+        let mut admission = Admission::new(4);
+        let kept = enter(&mut admission, 1, 2, now);
+        let new = enter(&mut admission, 2, 1, now + MS);
+        let answering = enter(&mut admission, 1, 0, now + MS);
+        admission.set(answering[0], Phase::Answering, now + MS);
+        // Nobody's grace is over.
+        assert_eq!(admission.room(now + 2 * MS), Room::WaitUntil(now + 51 * MS));
+        for (slot, at) in [(new[0], 51), (new[1], 51), (kept[0], 120)] {
+            assert_eq!(admission.room(now + at * MS), Room::Evict(slot));
+            admission.leave(slot);
+            let other = admission.enter(now + at * MS);
+            admission.set(other, Phase::Answering, now + at * MS);
+        }
+        // All are being answered: nobody is evicted, whatever the patience.
+        for later in [121, 200, 5000] {
+            let later = now + later * MS;
+            assert!(matches!(admission.room(later), Room::WaitUntil(at) if at > later));
+        }
+    }
+
+    #[test]
+    fn a_keep_alive_connection_that_has_been_idle_for_long_counts_as_any_other() {
+        let now = Instant::now();
+        let mut admission = Admission::new(2);
+        let kept = enter(&mut admission, 1, 9, now);
+        let new = enter(&mut admission, 1, 1, now + 4900 * MS);
+        assert_eq!(admission.room(now + 4999 * MS), Room::Evict(new[0]));
+        assert_eq!(admission.room(now + 5000 * MS), Room::Evict(kept[0]));
+    }
+
+    #[test]
+    fn patience_ends_with_the_longest_idle_of_the_larger_kind() {
+        let now = Instant::now();
+        for (keep_alive, new, of_keep_alive) in [(3, 1, true), (1, 3, false), (2, 2, false)] {
+            let mut admission = Admission::new(4);
+            let kept = enter(&mut admission, keep_alive, 2, now);
+            let new = enter(&mut admission, new, 1, now + 30 * MS);
+            assert_eq!(admission.room(now + 15 * MS), Room::WaitUntil(now + 75 * MS));
+            // Nobody's grace is over by then either.
+            let first = if of_keep_alive { kept[0] } else { new[0] };
+            assert_eq!(admission.room(now + 75 * MS), Room::Evict(first));
+            admission.leave(first);
+            admission.enter(now + 75 * MS);
+            // Whoever comes within the next second does not wait at all.
+            assert!(matches!(admission.room(now + 76 * MS), Room::Evict(_)));
+        }
+    }
+
+    #[test]
+    fn the_longest_idle_of_those_that_do_not_read_are_closed_first() {
+        let now = Instant::now();
+        let mut admission = Admission::new(100);
+        let slots = enter(&mut admission, 40, 1, now);
+        for (number, slot) in (0..).zip(&slots) {
+            // The last one comes first, and one is being answered again.
+            admission.set(*slot, Phase::Answering, now + MS * (40 - number));
+            admission.owe(*slot, UNREAD_OF_ONE * 2);
+            let phase = if number == 39 { Phase::Answering } else { Phase::Writing };
+            admission.set(*slot, phase, now + MS * (40 - number));
+        }
+        assert!(admission.is_unread_over() && admission.owing().len() == 40);
+        let mut expected: Vec<_> = slots.iter().copied().rev().skip(1).collect();
+        // 40 of 256 KiB each: 24 of them are 6 MiB.
+        expected.truncate(16);
+        assert_eq!(admission.most_unread(), expected);
+    }
+
+    #[test]
+    fn small_heads_are_taken_however_many_are_held() {
+        let now = Instant::now();
+        let mut admission = Admission::new(400);
+        let slots = enter(&mut admission, 400, 0, now);
+        let (last, others) = slots.split_last().unwrap();
+        // 192 of 16 KiB are 3 MiB.
+        for (number, slot) in others.iter().enumerate() {
+            assert_eq!(admission.hold(*slot, 16 << 10).is_ok(), number < 192);
+        }
+        assert!(admission.hold(*last, SMALL_HEAD).is_ok());
+        assert!(admission.hold(*last, SMALL_HEAD + 1).is_err());
+        others.iter().for_each(|slot| admission.leave(*slot));
+        assert!(admission.hold(*last, SMALL_HEAD + 1).is_ok());
+        admission.leave(*last);
+        assert_eq!(admission.bytes(), (0, 0));
+    }
+
+    #[test]
+    fn dripped_bytes_of_a_head_count_as_silence() {
+        let now = Instant::now();
+        let mut admission = Admission::new(2);
+        let dripping = admission.enter(now);
+        admission.set(dripping, Phase::ReadingHead, now + MS);
+        let other = admission.enter(now + 2 * MS);
+        for (at, held) in [(20, 10), (40, 20), (60, 30)] {
+            assert!(admission.hold(dripping, held).is_ok());
+            assert_eq!(admission.phase(dripping), Some(Phase::ReadingHead));
+            let room = admission.room(now + at * MS);
+            assert_eq!(room == Room::Evict(dripping), at > 50, "{other}: {room:?}");
+        }
+        assert_eq!(admission.expired(now + 10_000 * MS), None);
+        assert_eq!(admission.expired(now + 10_001 * MS), Some((dripping, Phase::ReadingHead)));
+    }
+}

@@ -1,0 +1,314 @@
+//! One client's socket and the bytes on their way: heads that come in, the answer that goes out.
+//!
+//! What a connection may do and until when is the business of `admission.rs`; nothing here waits.
+//! Readiness is reported once per edge, so each connection remembers whether there may be more.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::EventFlags;
+use socket2::SockRef;
+
+use super::head::{self, Refusal};
+use super::inbox::{Id, Last};
+
+/// Bytes that are read at a time; that much of a pipeline is held beside the request that is being
+/// answered.
+pub(super) const READ: usize = 2 << 10;
+/// How many bytes are read and dropped of a client that sends on after its end: nginx's default
+/// for what it discards is a second's or more.
+const DROPPED_BYTES: usize = 32 << 10;
+
+pub(super) struct Connection {
+    pub(super) id: Id,
+    stream: TcpStream,
+    /// The value of [`head::CLIENT`]: its number, a space, the peer's address.
+    client: Box<str>,
+    /// What came in and was not handed on. An idle connection holds no buffer.
+    received: Vec<u8>,
+    /// So many bytes of it hold no whole head.
+    searched: usize,
+    unsent: Option<Unsent>,
+    /// The kernel may have bytes, or the end.
+    readable: bool,
+    /// The client will send no more.
+    half_closed: bool,
+    dropped: usize,
+}
+
+/// An answer that the send buffer had no room for.
+struct Unsent {
+    bytes: Vec<u8>,
+    from: usize,
+    last: Last,
+}
+
+/// What came of looking for a head.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// A whole, good head was added to those for the lane.
+    HandedOn,
+    /// A part of one is held.
+    Partial,
+    /// Not a byte of one.
+    Nothing,
+    /// The client sends no more, or is gone.
+    End,
+    Refused(Refusal),
+}
+
+/// What came of writing an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// The kernel has all of it.
+    Whole(Last),
+    Partly,
+    /// The client is gone.
+    Gone,
+}
+
+/// What came of reading.
+enum Received {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+impl Connection {
+    pub(super) fn new(id: Id, stream: TcpStream, peer: SocketAddr) -> Self {
+        // A listener on `::` shows IPv4 clients by their mapped addresses.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Self {
+            id,
+            stream,
+            client: format!("{} {peer}", id.number()).into(),
+            received: Vec::new(),
+            searched: 0,
+            unsent: None,
+            readable: false,
+            half_closed: false,
+            dropped: 0,
+        }
+    }
+
+    pub(super) fn peer(&self) -> &str {
+        self.client.split_once(' ').map_or("", |(_, peer)| peer)
+    }
+
+    /// Bytes of heads that are held.
+    pub(super) const fn held(&self) -> usize {
+        self.received.len()
+    }
+
+    /// Whether there may be more to read, or to hand on.
+    pub(super) const fn has_more(&self) -> bool {
+        self.readable || self.searched < self.received.len()
+    }
+
+    /// Whether the request that is held, partial or refused, is one of HEAD.
+    pub(super) fn is_of_head(&self) -> bool {
+        self.received.starts_with(b"HEAD ")
+    }
+
+    /// Notes what epoll(7) says.
+    pub(super) fn note(&mut self, flags: EventFlags) {
+        let end = EventFlags::RDHUP | EventFlags::HUP;
+        self.readable |= flags.intersects(EventFlags::IN | end);
+        self.half_closed |= flags.intersects(end);
+    }
+
+    /// Looks for the next head, in what is held and in what the kernel has, and adds it to `heads`
+    /// as `tiny_http` is to see it. `scratch` is overwritten; it has [`READ`] bytes.
+    pub(super) fn next_head(&mut self, scratch: &mut [u8], heads: &mut Vec<u8>) -> Next {
+        loop {
+            if self.searched < self.received.len() {
+                match find_head(&self.received, self.searched, &self.client, heads) {
+                    Ok(Found::Head { end }) => {
+                        self.take(end);
+                        return Next::HandedOn;
+                    }
+                    Ok(Found::None { begin }) => {
+                        self.take(begin);
+                        self.searched = self.received.len();
+                    }
+                    Err(refusal) => return Next::Refused(refusal),
+                }
+            }
+            let count = match self.read(scratch) {
+                Received::Bytes(count) => count,
+                // One that comes alone is half of an empty line, and no beginning.
+                Received::Nothing if matches!(*self.received, [] | [b'\r']) => {
+                    return Next::Nothing;
+                }
+                Received::Nothing => return Next::Partial,
+                Received::End => return Next::End,
+            };
+            let bytes = scratch.get(..count).unwrap_or_default();
+            // A head that comes whole is not copied.
+            if self.received.is_empty()
+                && let Ok(Found::Head { end }) = find_head(bytes, 0, &self.client, heads)
+            {
+                self.hold(bytes.get(end..).unwrap_or_default());
+                return Next::HandedOn;
+            }
+            self.hold(bytes);
+        }
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        // Exactly: a vector that doubles would hold two heads.
+        self.received.reserve_exact(bytes.len());
+        self.received.extend_from_slice(bytes);
+    }
+
+    /// Forgets the first bytes of what is held.
+    fn take(&mut self, count: usize) {
+        if count == self.received.len() {
+            self.received = Vec::new();
+        } else {
+            self.received.drain(..count);
+        }
+        self.searched = 0;
+    }
+
+    fn read(&mut self, scratch: &mut [u8]) -> Received {
+        while self.readable {
+            match (&self.stream).read(scratch) {
+                Ok(0) => return Received::End,
+                Ok(count) => {
+                    // Less than asked for is all there was, but for the end, which may have come
+                    // with the same edge.
+                    self.readable = count == scratch.len() || self.half_closed;
+                    return Received::Bytes(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Received::End,
+            }
+        }
+        Received::Nothing
+    }
+
+    /// Writes an answer, as much of it as the send buffer takes; the rest is kept.
+    pub(super) fn write(&mut self, bytes: Vec<u8>, last: Last) -> Written {
+        self.write_from(Unsent { bytes, from: 0, last })
+    }
+
+    /// Writes more of what was kept.
+    pub(super) fn write_more(&mut self) -> Written {
+        self.unsent.take().map_or(Written::Partly, |unsent| self.write_from(unsent))
+    }
+
+    fn write_from(&mut self, mut unsent: Unsent) -> Written {
+        let bytes = unsent.bytes.get(unsent.from..).unwrap_or_default();
+        match write_now(&self.stream, bytes) {
+            Ok(count) if count == bytes.len() => Written::Whole(unsent.last),
+            Ok(count) => {
+                unsent.from += count;
+                self.unsent = Some(unsent);
+                Written::Partly
+            }
+            Err(_) => Written::Gone,
+        }
+    }
+
+    /// Writes what a client is told before it is closed, and that nothing follows.
+    pub(super) fn refuse(&mut self, answer: &[u8]) {
+        // Where there is no room for it the client has not read the last answer either.
+        let _ = write_now(&self.stream, answer);
+        self.finish();
+    }
+
+    /// Says that nothing follows, and forgets what is held.
+    pub(super) fn finish(&mut self) {
+        // It fails only when the client is gone.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.received = Vec::new();
+        self.searched = 0;
+    }
+
+    /// Reads and drops what the client sends after its end; whether it has closed, or has sent
+    /// more than is worth it.
+    pub(super) fn drop_input(&mut self, scratch: &mut [u8]) -> bool {
+        while self.dropped < DROPPED_BYTES {
+            match self.read(scratch) {
+                Received::Bytes(count) => self.dropped += count,
+                Received::Nothing => return false,
+                Received::End => return true,
+            }
+        }
+        true
+    }
+
+    /// Bytes of answers that the client has not read; its kernel may have some of them that are
+    /// not counted.
+    pub(super) fn unread(&self) -> usize {
+        let unsent = self.unsent.as_ref();
+        let kept = unsent.map_or(0, |unsent| unsent.bytes.len().saturating_sub(unsent.from));
+        unconfirmed(&self.stream).saturating_add(kept)
+    }
+
+    /// Whether the client has everything; the end of the stream itself may be on its way, which
+    /// the kernel counts as one byte.
+    pub(super) fn has_read_all(&self) -> bool {
+        self.unread() <= 1
+    }
+
+    /// From now on closing resets the connection: the kernel forgets at once what is unread.
+    pub(super) fn reset_on_close(&self) {
+        // It fails only for what is no socket.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+enum Found {
+    /// It was handed on; the next one begins at `end`.
+    Head { end: usize },
+    /// None is whole yet; one may begin at `begin`.
+    None { begin: usize },
+}
+
+/// Looks for a whole head in `bytes`, of which the first `searched` hold none, and hands it on.
+fn find_head(
+    bytes: &[u8],
+    searched: usize,
+    client: &str,
+    heads: &mut Vec<u8>,
+) -> Result<Found, Refusal> {
+    let begin = head::empty_lines(bytes);
+    let bytes = bytes.get(begin..).unwrap_or_default();
+    let Some(length) = head::length(bytes, searched.saturating_sub(begin))? else {
+        return Ok(Found::None { begin });
+    };
+    head::check(bytes.get(..length).unwrap_or_default())?.hand_on(client, heads);
+    Ok(Found::Head { end: begin + length })
+}
+
+/// One write, which does not wait: how many bytes the kernel took.
+fn write_now(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match stream.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Bytes that were written and that the peer has not confirmed: tcp(7), SIOCOUTQ, which no
+/// maintained crate offers.
+#[expect(unsafe_code, reason = "ioctl(2) takes a pointer; rustix has no safe call for SIOCOUTQ")]
+fn unconfirmed(stream: &TcpStream) -> usize {
+    let mut bytes: std::ffi::c_int = 0;
+    // SAFETY: the descriptor is open, and the kernel writes one int, to where one is.
+    let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result < 0 { 0 } else { usize::try_from(bytes).unwrap_or(0) }
+}

@@ -1,0 +1,531 @@
+//! The front: one thread owns every client socket of a listener.
+//!
+//! ```text
+//! client <-> front: accept, limits, read a head, check and rewrite it --lane--> tiny_http: parse, queue
+//!              ^---------------- inbox: answers, by connection -----------------  workers: answer
+//! ```
+//!
+//! `tiny_http` has no limits of its own, so it serves a private socket (`lane.rs`) and sees nothing
+//! but whole, checked heads of our making (`head.rs`), one at a time of each connection. Workers
+//! take the requests from it and leave their answers in the inbox (`inbox.rs`); the front writes
+//! them. Which connection may stay, and until when, is decided by a pure machine (`admission.rs`);
+//! this file is the loop around it, which waits for readiness events and for answers, and for
+//! nothing else. Whatever makes the loop end ends the program.
+//!
+//! Invariant: a connection's socket, bytes and state belong to the front's thread alone, so there
+//! is no lock or atomic for them, and no request can begin while its connection is evicted.
+
+pub(crate) mod admission;
+mod connection;
+mod counts;
+pub(crate) mod head;
+mod inbox;
+mod lane;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use log::{error, warn};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event as Readiness, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tiny_http::Server;
+
+use crate::logging::{self, Line};
+use crate::reply;
+use admission::{Admission, Phase, Room};
+use connection::{Connection, Next, READ, Written};
+pub(crate) use counts::Counts;
+use counts::Event;
+use head::Refusal;
+pub(crate) use inbox::{Id, Inbox, Last, Message};
+use lane::{Lane, LaneError};
+
+/// Connections that are accepted in one round of the loop, so that those there are wait little.
+const ACCEPTED: usize = 64;
+/// Events that are taken from the kernel in one round.
+const EVENTS: usize = 256;
+/// How long to wait when the kernel has no descriptor or no memory for a connection.
+const SHORTAGE: Duration = Duration::from_millis(20);
+/// How long the front may take to report: it never waits for a client.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Descriptors for other things than public connections: the admin listener and its connections,
+/// upstream, files, and what the fronts themselves need.
+const OTHER_DESCRIPTORS: usize = 64;
+/// Connections that are let in however few descriptors there are.
+const FEWEST: usize = 4;
+
+/// What events are of, beside connections, whose ids are far below.
+const OF_LISTENER: u64 = u64::MAX;
+const OF_INBOX: u64 = u64::MAX - 1;
+const OF_LANE: u64 = u64::MAX - 2;
+
+/// A front's thread, and the ways to it.
+pub(crate) struct Front {
+    server: &'static Server,
+    inbox: Arc<Inbox>,
+    thread: JoinHandle<()>,
+}
+
+/// Why a front could not be started.
+#[derive(Debug)]
+pub(crate) enum FrontError {
+    Lane(LaneError),
+    Io(io::Error),
+}
+
+impl fmt::Display for FrontError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lane(error) => write!(out, "{error}"),
+            Self::Io(error) => write!(out, "{error}"),
+        }
+    }
+}
+
+/// How things stand at a front.
+pub(crate) struct Report {
+    /// No request is under way, and no connection has only just come.
+    pub(crate) is_quiet: bool,
+    pub(crate) last_accepted: Option<Instant>,
+    pub(crate) counts: Counts,
+}
+
+/// How many public connections there are descriptors for, one each, after the soft limit has been
+/// raised to the hard one: getrlimit(2), `RLIMIT_NOFILE`.
+pub(crate) fn affordable_connections() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    // A process may always do so; where it is forbidden all the same, less is what there is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    limit.saturating_sub(OTHER_DESCRIPTORS).max(FEWEST)
+}
+
+impl Front {
+    /// Starts `tiny_http` behind a lane, and the thread `name`, which accepts from `listener` at
+    /// most `most` connections at a time.
+    pub(crate) fn start(
+        name: &str,
+        listener: TcpListener,
+        most: usize,
+    ) -> Result<Self, FrontError> {
+        let (server, lane) = lane::open().map_err(FrontError::Lane)?;
+        let inbox = Arc::new(Inbox::new().map_err(|error| FrontError::Io(error.into()))?);
+        let front = Loop::new(listener, lane, Arc::clone(&inbox), most).map_err(FrontError::Io)?;
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let ended = front.run();
+                error!("the front cannot go on: {ended}");
+            })
+            .map_err(FrontError::Io)?;
+        Ok(Self { server, inbox, thread })
+    }
+
+    /// Where workers take requests from.
+    pub(crate) const fn server(&self) -> &'static Server {
+        self.server
+    }
+
+    /// Where workers leave answers.
+    pub(crate) const fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// Whether its thread has ended, be it by an error or by a panic.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Connections that wait are still accepted, and later ones refused by the kernel.
+    pub(crate) fn stop_accepting(&self) {
+        self.inbox.post(&mut vec![Message::StopAccepting]);
+    }
+
+    /// `None` when it has ended, or does not answer within a second.
+    pub(crate) fn report(&self) -> Option<Report> {
+        let (sender, receiver) = mpsc::channel();
+        self.inbox.post(&mut vec![Message::Report(sender)]);
+        receiver.recv_timeout(REPORT_TIMEOUT).ok()
+    }
+}
+
+/// Why a front's loop ended.
+enum Ended {
+    Listener(Errno),
+    Lane(io::Error),
+    LaneHungUp,
+    Epoll(Errno),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listener(error) => write!(out, "accept failed: {error}"),
+            Self::Lane(error) => write!(out, "cannot write to tiny_http: {error}"),
+            Self::LaneHungUp => out.write_str("tiny_http has stopped reading"),
+            Self::Epoll(error) => write!(out, "epoll failed: {error}"),
+        }
+    }
+}
+
+/// What the front's thread owns.
+struct Loop {
+    epoll: OwnedFd,
+    /// None once no more are accepted.
+    listener: Option<TcpListener>,
+    /// A connection may wait at the listener.
+    waiting: bool,
+    /// When to try again, where trying now would be in vain.
+    retry: Option<Instant>,
+    inbox: Arc<Inbox>,
+    lane: Lane,
+    admission: Admission,
+    /// By slot.
+    connections: Vec<Option<Connection>>,
+    /// Of the last connection.
+    generation: u32,
+    last_accepted: Option<Instant>,
+    counts: Counts,
+    scratch: [u8; READ],
+}
+
+impl Loop {
+    fn new(listener: TcpListener, lane: Lane, inbox: Arc<Inbox>, most: usize) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let edge = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, &listener, EventData::new_u64(OF_LISTENER), edge)?;
+        epoll::add(&epoll, &*inbox, EventData::new_u64(OF_INBOX), edge)?;
+        // Nothing is read from it: only a hang-up, which is always reported.
+        epoll::add(&epoll, &lane, EventData::new_u64(OF_LANE), EventFlags::ET)?;
+        Ok(Self {
+            epoll,
+            listener: Some(listener),
+            waiting: true,
+            retry: None,
+            inbox,
+            lane,
+            admission: Admission::new(most),
+            connections: Vec::new(),
+            generation: 0,
+            last_accepted: None,
+            counts: Counts::default(),
+            scratch: [0; READ],
+        })
+    }
+
+    fn run(mut self) -> Ended {
+        loop {
+            if let Err(ended) = self.serve() {
+                return ended;
+            }
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), Ended> {
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut messages = Vec::new();
+        loop {
+            self.inbox.collect(&mut messages);
+            let wait = if messages.is_empty() { self.wait() } else { Some(Timespec::default()) };
+            let events_left = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.epoll, events_left, wait.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(Ended::Epoll(error)),
+            }
+            let now = Instant::now();
+            for message in messages.drain(..) {
+                self.obey(message, now)?;
+            }
+            for Readiness { flags, data } in events.drain(..) {
+                match data.u64() {
+                    OF_INBOX => {}
+                    OF_LISTENER => self.waiting = true,
+                    OF_LANE => return Err(Ended::LaneHungUp),
+                    number => self.ready(Id::from_number(number), flags, now),
+                }
+            }
+            if self.waiting && self.retry.is_none_or(|at| at <= now) {
+                self.accept(now)?;
+            }
+            self.expire(now);
+            self.lane.flush().map_err(Ended::Lane)?;
+        }
+    }
+
+    /// How long nothing has to be done if nothing happens.
+    fn wait(&self) -> Option<Timespec> {
+        let accept = if self.waiting { self.retry.or_else(|| Some(Instant::now())) } else { None };
+        let next = [self.admission.deadline(), accept].into_iter().flatten().min()?;
+        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
+    }
+
+    // Connections that come.
+
+    fn accept(&mut self, now: Instant) -> Result<(), Ended> {
+        self.retry = None;
+        for _ in 0..ACCEPTED {
+            let Some(listener) = &self.listener else {
+                self.waiting = false;
+                return Ok(());
+            };
+            let room = self.admission.room(now);
+            if let Room::WaitUntil(at) = room {
+                self.retry = Some(at);
+                return Ok(());
+            }
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match acceptfrom_with(listener, flags) {
+                Ok((socket, peer)) => {
+                    if let Room::Evict(slot) = room {
+                        self.evict(slot);
+                    }
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    self.enter(socket.into(), peer, now);
+                }
+                Err(Errno::AGAIN) => {
+                    self.waiting = false;
+                    return Ok(());
+                }
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT)) => {
+                    return Err(Ended::Listener(error));
+                }
+                Err(error) => {
+                    if logging::admits(Line::Shortage) {
+                        warn!(error:%; "cannot accept a connection, trying on");
+                    }
+                    self.retry = Some(now + SHORTAGE);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, stream: TcpStream, peer: Option<SocketAddr>, now: Instant) {
+        self.counts.accepted += 1;
+        self.last_accepted = Some(now);
+        self.generation = self.generation.wrapping_add(1);
+        let slot = self.admission.enter(now);
+        // Only a client of another family than IP has no such address, and there is none.
+        let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let Some(id) = Id::new(slot, self.generation) else { return self.admission.leave(slot) };
+        let connection = Connection::new(id, stream, peer);
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        if epoll::add(&self.epoll, &connection, EventData::new_u64(id.number()), flags).is_err() {
+            self.counts.note(Event::Rejected, connection.peer());
+            return self.admission.leave(slot);
+        }
+        if slot >= self.connections.len() {
+            self.connections.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.connections.get_mut(slot) {
+            *place = Some(connection);
+        }
+    }
+
+    // What happens to them.
+
+    fn connection(&mut self, slot: usize) -> Option<&mut Connection> {
+        self.connections.get_mut(slot)?.as_mut()
+    }
+
+    /// None when it has been closed: its slot may be another's by now.
+    fn find(&mut self, id: Id) -> Option<(usize, &mut Connection)> {
+        let slot = id.slot();
+        self.connection(slot).filter(|connection| connection.id == id).map(|found| (slot, found))
+    }
+
+    fn ready(&mut self, id: Id, flags: EventFlags, now: Instant) {
+        let Some((slot, connection)) = self.find(id) else { return };
+        if flags.contains(EventFlags::ERR) {
+            return self.close(slot);
+        }
+        connection.note(flags);
+        match self.admission.phase(slot) {
+            Some(Phase::Idle | Phase::ReadingHead) => self.next_head(slot, now),
+            Some(Phase::Writing) if flags.contains(EventFlags::OUT) => self.write_more(slot, now),
+            Some(Phase::Closing | Phase::Refused) => self.drop_input(slot),
+            Some(Phase::Answering | Phase::Writing) | None => {}
+        }
+    }
+
+    fn next_head(&mut self, slot: usize, now: Instant) {
+        let Self { connections, scratch, lane, admission, .. } = self;
+        let Some(Some(connection)) = connections.get_mut(slot) else { return };
+        let next = connection.next_head(scratch, &mut lane.heads);
+        let held = admission.hold(slot, connection.held());
+        match (next, held) {
+            (Next::HandedOn, _) => admission.set(slot, Phase::Answering, now),
+            (Next::End, _) => self.finish(slot, now),
+            (Next::Refused(refusal), _) => self.refuse(slot, refusal, now),
+            (Next::Partial, Err(admission::TooManyHeld)) => self.refuse(slot, head::TOO_MUCH, now),
+            (Next::Partial, Ok(())) if admission.phase(slot) == Some(Phase::Idle) => {
+                admission.set(slot, Phase::ReadingHead, now);
+            }
+            (Next::Partial | Next::Nothing, _) => {}
+        }
+    }
+
+    fn obey(&mut self, message: Message, now: Instant) -> Result<(), Ended> {
+        match message {
+            Message::Answer { to, bytes, last } => self.answer(to, bytes, last, now),
+            Message::NoAnswer { to } => {
+                if let Some((slot, _)) = self.find(to) {
+                    self.shut_out(slot, Event::Unanswered);
+                }
+            }
+            Message::StopAccepting => {
+                // As many as the kernel may hold for us.
+                for _ in 0..crate::server::BACKLOG.div_ceil(ACCEPTED) {
+                    self.accept(now)?;
+                }
+                self.listener = None;
+            }
+            Message::Report(sender) => {
+                let report = Report {
+                    is_quiet: self.admission.is_quiet(now),
+                    last_accepted: self.last_accepted,
+                    counts: self.counts.clone(),
+                };
+                // Whoever asked may have given up.
+                let _ = sender.send(report);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, to: Id, bytes: Vec<u8>, last: Last, now: Instant) {
+        let slot = to.slot();
+        if self.admission.phase(slot) != Some(Phase::Answering) {
+            return;
+        }
+        let Some((_, connection)) = self.find(to) else { return };
+        let length = bytes.len();
+        let written = connection.write(bytes, last);
+        self.admission.owe(slot, length);
+        self.written(slot, &written, now);
+        if self.admission.is_unread_over() {
+            self.close_most_unread();
+        }
+    }
+
+    fn write_more(&mut self, slot: usize, now: Instant) {
+        let Some(connection) = self.connection(slot) else { return };
+        let written = connection.write_more();
+        self.written(slot, &written, now);
+    }
+
+    fn written(&mut self, slot: usize, written: &Written, now: Instant) {
+        match written {
+            Written::Gone => self.close(slot),
+            // Each time that there was room is progress.
+            Written::Partly => self.admission.set(slot, Phase::Writing, now),
+            Written::Whole(Last::Yes) => self.finish(slot, now),
+            Written::Whole(Last::No) => {
+                self.admission.set(slot, Phase::Idle, now);
+                if self.connection(slot).is_some_and(|connection| connection.has_more()) {
+                    self.next_head(slot, now);
+                }
+            }
+        }
+    }
+
+    // How they end.
+
+    fn expire(&mut self, now: Instant) {
+        while let Some((slot, phase)) = self.admission.expired(now) {
+            let has_read_all = |this: &mut Self| {
+                this.connection(slot).is_none_or(|connection| connection.has_read_all())
+            };
+            match phase {
+                Phase::ReadingHead => self.refuse(slot, head::TOO_SLOW, now),
+                Phase::Answering => self.shut_out(slot, Event::Unanswered),
+                Phase::Writing => self.shut_out(slot, Event::Unread),
+                Phase::Idle | Phase::Closing if !has_read_all(self) => {
+                    self.shut_out(slot, Event::Unread);
+                }
+                Phase::Idle | Phase::Closing | Phase::Refused => self.close(slot),
+            }
+        }
+    }
+
+    /// Answers in `tiny_http`'s place, and lets the client read it before it is closed.
+    fn refuse(&mut self, slot: usize, refusal: Refusal, now: Instant) {
+        let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
+        let method = if connection.is_of_head() { "HEAD" } else { "GET" };
+        connection.refuse(&reply::refusal(method, refusal.status, SystemTime::now()));
+        self.counts.note(Event::Refused(refusal), connection.peer());
+        // Nothing is held any more, which cannot be too much.
+        let _ = self.admission.hold(slot, 0);
+        self.admission.set(slot, Phase::Refused, now);
+        self.drop_input(slot);
+    }
+
+    /// No request follows: the client sees the end, and is closed when it has read everything.
+    fn finish(&mut self, slot: usize, now: Instant) {
+        let Some(connection) = self.connection(slot) else { return };
+        connection.finish();
+        let _ = self.admission.hold(slot, 0);
+        self.admission.set(slot, Phase::Closing, now);
+        self.drop_input(slot);
+    }
+
+    fn drop_input(&mut self, slot: usize) {
+        let Self { connections, scratch, admission, .. } = self;
+        let Some(Some(connection)) = connections.get_mut(slot) else { return };
+        let is_refused = admission.phase(slot) == Some(Phase::Refused);
+        if connection.drop_input(scratch) && (is_refused || connection.has_read_all()) {
+            self.close(slot);
+        }
+    }
+
+    fn evict(&mut self, slot: usize) {
+        let is_closing = self.admission.phase(slot) == Some(Phase::Closing);
+        if is_closing && self.connection(slot).is_some_and(|closing| closing.has_read_all()) {
+            return self.close(slot);
+        }
+        self.shut_out(slot, Event::Evicted);
+    }
+
+    /// Frees the kernel's memory from the clients that have left their answers unread longest.
+    fn close_most_unread(&mut self) {
+        for slot in self.admission.owing() {
+            let unread = self.connection(slot).map_or(0, |connection| connection.unread());
+            self.admission.measured(slot, unread);
+        }
+        for slot in self.admission.most_unread() {
+            self.shut_out(slot, Event::Unread);
+        }
+    }
+
+    /// Closes a connection that has to go, and what it has not read with it.
+    fn shut_out(&mut self, slot: usize, event: Event) {
+        let Self { connections, counts, .. } = self;
+        if let Some(Some(connection)) = connections.get(slot) {
+            counts.note(event, connection.peer());
+            connection.reset_on_close();
+        }
+        self.close(slot);
+    }
+
+    fn close(&mut self, slot: usize) {
+        if self.connections.get_mut(slot).and_then(Option::take).is_some() {
+            self.admission.leave(slot);
+            // There is room now.
+            self.retry = None;
+        }
+    }
+}
