@@ -1,8 +1,8 @@
 //! `make attack`: hostile clients against the real binary, while polite ones measure.
 //!
 //! Each attack gets a fresh gateway with 64 MiB of memory (a cgroup, where one can be made below
-//! the one that this program is in; else the resident memory is read) and 1,024 descriptors. Two
-//! polite clients ask for the key set ten times a second each: one on a connection of its own
+//! the one that this program is in; else the resident memory is read), the default connection limit
+//! and descriptors for it, where its name says nothing else. Two polite clients ask for the key set ten times a second each: one on a connection of its own
 //! every time, one on a connection that it keeps. Then the table says what the attacker got, what
 //! the polite clients got, and how long the gateway took to be as it was before.
 //!
@@ -122,6 +122,8 @@ struct Attack {
     /// deadlines must end them.
     held: bool,
     descriptors: u32,
+    /// `MAX_CONNECTIONS`, where it is not the default.
+    most: Option<u32>,
     /// Threads at most, in a cgroup.
     pids: Option<u32>,
 }
@@ -173,7 +175,8 @@ fn attacks() -> Vec<Attack> {
 
 fn attack(name: &'static str, connections: usize, tactic: Tactic) -> Attack {
     let (crowd, large, held) = (false, false, false);
-    Attack { name, connections, tactic, crowd, large, held, descriptors: 1024, pids: None }
+    let (descriptors, most, pids) = (16_384, None, None);
+    Attack { name, connections, tactic, crowd, large, held, descriptors, most, pids }
 }
 
 /// Clients that take long.
@@ -206,21 +209,39 @@ fn slow() -> Vec<Attack> {
             held: true,
             ..attack("never reading", 400, reading(Reading::Never, 100))
         },
-        // Twice as many as there are places, who hold all that a connection can be made to hold: it
-        // is about memory.
+        // More than there are places, who hold all that a connection can be made to hold: it is
+        // about memory.
         Attack {
             crowd: true,
             large: true,
             held: true,
             ..attack(
                 "never reading, junk behind",
-                1000,
+                5000,
                 Tactic {
                     openings: vec![[get(""), last_get()].concat()],
                     more: vec![b'x'; 65536],
                     ..reading(Reading::Never, 100)
                 },
             )
+        },
+        Attack {
+            crowd: true,
+            held: true,
+            ..attack("slow headers, 4 KiB, 5,000", 5000, drip(begun(4000).into(), "x", 500))
+        },
+        Attack {
+            crowd: true,
+            large: true,
+            held: true,
+            most: Some(5000),
+            ..attack("4,000 never read (of 5,000)", 4000, reading(Reading::Never, 100))
+        },
+        Attack {
+            crowd: true,
+            held: true,
+            most: Some(12_000),
+            ..attack("10,000 drip (of 12,000)", 10_000, drip(begun(0).into(), "x", 500))
         },
         Attack {
             large: true,
@@ -249,12 +270,12 @@ fn floods() -> Vec<Attack> {
     vec![
         attack("endless header line", 4, endless(begun.clone().into(), vec![b'x'; 65536])),
         // All that the kernel takes for those who wait to be accepted is the gateway's memory. They
-        // are twice as many as there are places, and they come again as fast as both cores go.
+        // come again as fast as both cores go.
         Attack {
             crowd: true,
             ..attack(
-                "the same, 1,000 of them",
-                1000,
+                "the same, 5,000 of them",
+                5000,
                 endless(begun.clone().into(), vec![b'x'; 65536]),
             )
         },
@@ -284,9 +305,24 @@ fn crowds() -> Vec<Attack> {
         ..Tactic::default()
     };
     vec![
-        Attack { crowd: true, ..attack("nobody is silent", 1000, busy) },
-        Attack { held: true, ..crowd("idle after a request", 5000, get("")) },
-        Attack { held: true, ..crowd("silent from the start", 5000, Vec::new()) },
+        Attack { crowd: true, ..attack("nobody is silent", 5000, busy) },
+        // Each comes again as soon as it was evicted.
+        Attack {
+            crowd: true,
+            ..attack(
+                "new ones, all places taken",
+                5000,
+                Tactic { openings: vec![get("")], ..Tactic::default() },
+            )
+        },
+        Attack {
+            crowd: true,
+            held: true,
+            most: Some(12_000),
+            ..attack("10,000 idle (of 12,000)", 10_000, silent(get("")))
+        },
+        Attack { held: true, ..crowd("idle after a request", 6000, get("")) },
+        Attack { held: true, ..crowd("silent from the start", 6000, Vec::new()) },
         Attack { descriptors: 256, ..crowd("descriptors exhausted", 1000, get("")) },
         Attack { pids: Some(100), ..crowd("100 pids", 1000, get("")) },
     ]
@@ -407,7 +443,7 @@ fn noise(length: usize, seed: u32) -> Vec<u8> {
 impl Attack {
     /// Runs it against a gateway of its own, prints its row, and returns what it broke.
     fn run(&self, api: &FakeApi, duration: Duration) -> Vec<String> {
-        let mut gateway = Gateway::start(api, self.descriptors, self.pids);
+        let mut gateway = Gateway::start(api, self.descriptors, self.most, self.pids);
         let expected = gateway.document();
         let before = gateway.settled();
         let end = Instant::now() + duration;
@@ -802,7 +838,7 @@ struct Row<'a> {
 }
 
 fn print_head(api: &FakeApi) {
-    let gateway = Gateway::start(api, 1024, Some(100));
+    let gateway = Gateway::start(api, 1024, None, Some(100));
     let memory = if gateway.memory.is_some() {
         "in a memory cgroup of 64 MiB: what that counted at most"
     } else {
@@ -812,12 +848,17 @@ fn print_head(api: &FakeApi) {
     if gateway.pids.is_none() {
         println!("pids: no cgroup can be made here, so that this attack is none");
     }
+    println!(
+        "MiB: all of it; TCP: the part that TCP's data is; RSS: the process alone; each at most"
+    );
     println!("ended: connections of the attacker's that got no answer; all times in ms\n");
     println!(
-        "{:<30}{:<32}{:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>10} {:>10} {:>6}",
+        "{:<30}{:<32}{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>10} {:>10} {:>6}",
         "attack",
         "answers",
         "MiB",
+        "TCP",
+        "RSS",
         "served",
         "failed",
         "reconn",
@@ -832,17 +873,25 @@ fn print_head(api: &FakeApi) {
 }
 
 impl Row<'_> {
-    fn print(&self, peak: Option<u64>) {
+    fn print(&self, peak: Option<Peak>) {
         let milliseconds = |time: Duration| match time {
             Duration::MAX => "-".to_owned(),
             time => format!("{:.1}", time.as_secs_f64() * 1000.0),
         };
+        let mebibytes = |of: fn(&Peak) -> u64| {
+            peak.as_ref().map_or_else(
+                || "-".to_owned(),
+                |peak| format!("{:.1}", of(peak) as f64 / MIB as f64),
+            )
+        };
         let Self { polite, before, after: (after, back), .. } = self;
         println!(
-            "{:<30}{:<32}{:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>10} {:>10} {:>6.1}",
+            "{:<30}{:<32}{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>10} {:>10} {:>6.1}",
             self.attack.name,
             self.tally.show(),
-            peak.map_or_else(|| "-".to_owned(), mebibytes),
+            mebibytes(|peak| peak.all),
+            mebibytes(|peak| peak.sockets),
+            mebibytes(|peak| peak.resident),
             polite.served.len(),
             polite.failures.len(),
             polite.reconnects,
@@ -869,7 +918,7 @@ impl Row<'_> {
         };
         must(gateway.lives(), "the gateway ended".to_owned());
         let peak = gateway.peak();
-        must(peak.is_some_and(|peak| peak <= MOST_MEMORY), "more than 48 MiB".to_owned());
+        must(peak.is_some_and(|peak| peak.all <= MOST_MEMORY), "more than 48 MiB".to_owned());
         let (after, took) = self.after;
         let back = after.within(self.before) && took <= BACK_WITHIN;
         must(back, "threads or descriptors are not back".to_owned());
@@ -881,10 +930,6 @@ impl Row<'_> {
     }
 }
 
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / MIB as f64)
-}
-
 // The gateway.
 
 struct Gateway {
@@ -894,6 +939,17 @@ struct Gateway {
     pids: Option<Cgroup>,
     /// The last lines that it logged.
     log: Arc<Mutex<VecDeque<String>>>,
+}
+
+/// Bytes, each at its worst moment.
+#[derive(Clone, Copy)]
+struct Peak {
+    /// What the cgroup counts: resident, page cache, and the kernel's for sockets and descriptors.
+    all: u64,
+    /// The kernel's for the data of TCP connections, which version 1 counts for itself.
+    sockets: u64,
+    /// Of the process alone.
+    resident: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -910,7 +966,7 @@ impl Counts {
 
 impl Gateway {
     /// Starts it in front of `api`, in cgroups of its own where they can be made.
-    fn start(api: &FakeApi, descriptors: u32, pids: Option<u32>) -> Self {
+    fn start(api: &FakeApi, descriptors: u32, most: Option<u32>, pids: Option<u32>) -> Self {
         // The kernel counts what it keeps for sockets for itself, where a limit is set (v1).
         let memory = Cgroup::make(
             "memory",
@@ -937,6 +993,7 @@ impl Gateway {
             .env("UPSTREAM_HOST", api.url())
             .env("SA_TOKEN_PATH", api.volume.token())
             .env("SA_CA_CERT_PATH", api.volume.ca())
+            .env("MAX_CONNECTIONS", most.map_or_else(String::new, |most| most.to_string()))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -998,16 +1055,18 @@ impl Gateway {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The most memory that it has used so far, in bytes.
-    fn peak(&self) -> Option<u64> {
+    /// The most memory that it has used so far.
+    fn peak(&self) -> Option<Peak> {
+        let status = fs::read_to_string(self.proc("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let resident = line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10;
         let Some(cgroup) = &self.memory else {
-            let status = fs::read_to_string(self.proc("status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            return Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10);
+            return Some(Peak { all: resident, sockets: 0, resident });
         };
         let read = |name| fs::read_to_string(cgroup.0.join(name)).ok()?.trim().parse::<u64>().ok();
         let sockets = read("memory.kmem.tcp.max_usage_in_bytes").unwrap_or(0);
-        Some(read("memory.peak").or_else(|| read("memory.max_usage_in_bytes"))? + sockets)
+        let memory = read("memory.peak").or_else(|| read("memory.max_usage_in_bytes"))?;
+        Some(Peak { all: memory + sockets, sockets, resident })
     }
 
     fn proc(&self, name: &str) -> String {
@@ -1114,7 +1173,7 @@ fn raise_descriptors() {
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the kernel reads one struct rlimit, which is there.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    if limit.rlim_max < 6000 {
+    if limit.rlim_max < 12_000 {
         println!("only {} descriptors for the attacker: crowds are smaller", limit.rlim_max);
     }
 }

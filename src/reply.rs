@@ -1,14 +1,18 @@
-//! Pure: answers as bytes, each to be sent by one write.
+//! Pure: answers as bytes, head and body, each to be sent by one write.
 //!
 //! A document's body and the headers that never change are made once, when it is fetched; only
 //! what depends on the moment (`Date`, `Cache-Control`, `Expires`) is made per answer. Nothing of
 //! upstream's answer but the checked document is in here: no header, status or text.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::documents::Kind;
 use crate::routes::DOCUMENT_METHODS;
+
+/// What every head of an answer fits into.
+const HEAD_LENGTH: usize = 512;
 
 /// Why something cannot be served: the closed list of words that a client may be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,8 @@ impl Why {
 
 /// A document ready to be served.
 pub(crate) struct Document {
-    body: Vec<u8>,
+    /// Shared by all answers that are on their way.
+    body: Arc<[u8]>,
     /// Quoted, strong: RFC 9110 §8.8.3. A hash of the body, so that all replicas agree.
     etag: String,
     /// Header lines of a 200.
@@ -65,7 +70,7 @@ impl Document {
             body.len(),
             constant_headers(&etag),
         );
-        Self { body, etag, headers }
+        Self { body: body.into(), etag, headers }
     }
 
     pub(crate) fn body(&self) -> &[u8] {
@@ -92,10 +97,25 @@ pub(crate) struct Asked<'a> {
 /// A whole answer.
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// Head and body.
-    pub(crate) bytes: Vec<u8>,
-    /// Length of the body in `bytes`.
-    pub(crate) body_length: usize,
+    pub(crate) bytes: Bytes,
+}
+
+/// What is written to a client for one answer.
+pub(crate) struct Bytes {
+    /// Its empty line included.
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Option<Arc<[u8]>>,
+}
+
+impl Bytes {
+    pub(crate) fn body(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_default()
+    }
+
+    /// Of head and body.
+    pub(crate) fn length(&self) -> usize {
+        self.head.len() + self.body().len()
+    }
 }
 
 /// When a copy was last confirmed, in the terms of the answer.
@@ -115,9 +135,7 @@ pub(crate) fn document(document: &Document, asked: &Asked<'_>, fresh: &Freshness
     let max_age = fresh.client_cache_ttl.as_secs().saturating_sub(fresh.age.as_secs());
     let expires = fresh.now.checked_add(Duration::from_secs(max_age)).unwrap_or(fresh.now);
     let unchanged = matches(&asked.if_none_match, &document.etag);
-    let body = if unchanged || asked.method == "HEAD" { &[] } else { document.body() };
-
-    let mut bytes = Vec::with_capacity(512 + body.len());
+    let mut bytes = Vec::with_capacity(HEAD_LENGTH);
     if unchanged {
         head(&mut bytes, 304, fresh.now, asked);
         bytes.extend_from_slice(constant_headers(&document.etag).as_bytes());
@@ -127,8 +145,9 @@ pub(crate) fn document(document: &Document, asked: &Asked<'_>, fresh: &Freshness
     }
     line(&mut bytes, format_args!("Cache-Control: public, max-age={max_age}"));
     line(&mut bytes, format_args!("Expires: {}\r\n", httpdate::HttpDate::from(expires)));
-    bytes.extend_from_slice(body);
-    Reply { status: if unchanged { 304 } else { 200 }, bytes, body_length: body.len() }
+    let with_body = !unchanged && asked.method != "HEAD";
+    let body = with_body.then(|| Arc::clone(&document.body));
+    Reply { status: if unchanged { 304 } else { 200 }, bytes: Bytes { head: bytes, body } }
 }
 
 /// Whether one of the entity tags in `if_none_match` is `etag`, compared weakly.
@@ -184,8 +203,7 @@ fn with_text(
     text: &str,
     header: Option<&str>,
 ) -> Reply {
-    let body = if asked.method == "HEAD" { &[] } else { text.as_bytes() };
-    let mut bytes = Vec::with_capacity(512);
+    let mut bytes = Vec::with_capacity(HEAD_LENGTH);
     head(&mut bytes, status, now, asked);
     line(&mut bytes, format_args!("Content-Type: text/plain; charset=utf-8"));
     line(&mut bytes, format_args!("Content-Length: {}", text.len()));
@@ -196,19 +214,19 @@ fn with_text(
         line(&mut bytes, format_args!("{header}"));
     }
     bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(body);
-    Reply { status, bytes, body_length: body.len() }
+    let body = (asked.method != "HEAD").then(|| text.as_bytes().into());
+    Reply { status, bytes: Bytes { head: bytes, body } }
 }
 
 /// What the front answers to a head that it refuses; the last answer on that connection.
-pub(crate) fn refusal(method: &str, status: u16, now: SystemTime) -> Vec<u8> {
+pub(crate) fn refusal(method: &str, status: u16, now: SystemTime) -> Bytes {
     let asked = Asked { method, path: "", if_none_match: Vec::new(), connection: Some("close") };
     text(&asked, now, status, &format!("{}\n", reason(status).to_ascii_lowercase())).bytes
 }
 
 /// The answer to a CORS preflight: Fetch standard, "CORS-preflight request"; for one day.
 pub(crate) fn preflight(asked: &Asked<'_>, now: SystemTime) -> Reply {
-    let mut bytes = Vec::with_capacity(512);
+    let mut bytes = Vec::with_capacity(HEAD_LENGTH);
     head(&mut bytes, 204, now, asked);
     line(&mut bytes, format_args!("Allow: {DOCUMENT_METHODS}"));
     line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
@@ -216,7 +234,7 @@ pub(crate) fn preflight(asked: &Asked<'_>, now: SystemTime) -> Reply {
     line(&mut bytes, format_args!("Access-Control-Allow-Headers: *"));
     line(&mut bytes, format_args!("Access-Control-Max-Age: 86400"));
     line(&mut bytes, format_args!("Cache-Control: no-store\r\n"));
-    Reply { status: 204, bytes, body_length: 0 }
+    Reply { status: 204, bytes: Bytes { head: bytes, body: None } }
 }
 
 /// Status line, `Date` (RFC 9110 §6.6.1) and, where it must be said, `Connection`.
@@ -261,11 +279,15 @@ mod tests {
         Asked { method, path: "/", if_none_match: if_none_match.to_vec(), connection: None }
     }
 
+    fn text(reply: &Reply) -> String {
+        String::from_utf8([&reply.bytes.head, reply.bytes.body()].concat()).unwrap()
+    }
+
     fn answer(asked: &Asked<'_>, age: Duration) -> String {
         let held = Document::new(Kind::Jwks, b"{}".to_vec());
         let client_cache_ttl = Duration::from_secs(3600);
         let fresh = Freshness { age, client_cache_ttl, now: SystemTime::UNIX_EPOCH };
-        String::from_utf8(document(&held, asked, &fresh).bytes).unwrap()
+        text(&document(&held, asked, &fresh))
     }
 
     #[test]
@@ -329,6 +351,6 @@ mod tests {
     fn retry_after_is_never_zero() {
         let reply =
             unavailable(&asked("GET", &[]), SystemTime::UNIX_EPOCH, Why::Timeout, Duration::ZERO);
-        assert!(String::from_utf8(reply.bytes).unwrap().contains("\r\nRetry-After: 1\r\n"));
+        assert!(text(&reply).contains("\r\nRetry-After: 1\r\n"));
     }
 }

@@ -22,7 +22,7 @@ use crate::config::Listen;
 use crate::documents::Kind;
 use crate::front::{Front, FrontError, Id, Inbox, Last, Message, Report, head};
 use crate::logging::{self, Line};
-use crate::reply::{self, Asked, Freshness, Reply, Why};
+use crate::reply::{self, Asked, Bytes, Freshness, Reply, Why};
 use crate::routes::{self, Probe, Resource, Route};
 
 /// Connections that the kernel holds for us until they are accepted; it takes net.core.somaxconn
@@ -448,7 +448,7 @@ impl<A: Fn(&Asked<'_>, &mut dyn FnMut()) -> Answer> Pool<A> {
         &self,
         request: &Request,
         lead: &mut Lead<'_>,
-    ) -> ((Vec<u8>, Last), Option<AccessLine>) {
+    ) -> ((Bytes, Last), Option<AccessLine>) {
         let begin = Instant::now();
         let asked = asked(request, self.site.is_stopping());
         let Answer { reply, level, copy } = (self.answer)(&asked, &mut || lead.pass_on());
@@ -456,7 +456,7 @@ impl<A: Fn(&Asked<'_>, &mut dyn FnMut()) -> Answer> Pool<A> {
         let line = (log::log_enabled!(level) && logging::admits(line)).then(|| AccessLine {
             level,
             status: reply.status,
-            bytes: reply.body_length,
+            bytes: reply.bytes.body().len(),
             took: begin.elapsed(),
             copy: copy.map(|(cache_hit, age)| Served {
                 cache_hit,

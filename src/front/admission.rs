@@ -296,15 +296,13 @@ impl Admission {
         self.present().filter(|(_, entry)| entry.unread > 0).map(|(slot, _)| slot).collect()
     }
 
-    /// Who is to be closed for what all clients together leave unread: the longest idle, none of
-    /// which is being answered.
+    /// Who is to be closed for what all clients together leave unread: the longest idle first. One
+    /// that is being answered is among the last, but not safe: it has not read the answer before.
     pub(crate) fn most_unread(&self) -> Vec<usize> {
         if !self.is_unread_over() {
             return Vec::new();
         }
-        let idle =
-            |(_, entry): &(usize, &Entry)| entry.unread > 0 && entry.phase != Phase::Answering;
-        let mut all: Vec<_> = self.present().filter(idle).collect();
+        let mut all: Vec<_> = self.present().filter(|(_, entry)| entry.unread > 0).collect();
         all.sort_by_key(|(_, entry)| entry.since);
         let mut left = self.unread;
         let goes = |(_, entry): &(usize, &Entry)| {
@@ -540,14 +538,14 @@ mod tests {
         let mut admission = Admission::new(100);
         let slots = enter(&mut admission, 40, 1, now);
         for (number, slot) in (0..).zip(&slots) {
-            // The last one comes first, and one is being answered again.
+            // The last one comes first, though it is being answered again.
             admission.set(*slot, Phase::Answering, now + MS * (40 - number));
             admission.owe(*slot, UNREAD_OF_ONE * 2);
             let phase = if number == 39 { Phase::Answering } else { Phase::Writing };
             admission.set(*slot, phase, now + MS * (40 - number));
         }
         assert!(admission.is_unread_over() && admission.owing().len() == 40);
-        let mut expected: Vec<_> = slots.iter().copied().rev().skip(1).collect();
+        let mut expected: Vec<_> = slots.iter().copied().rev().collect();
         // 40 of 256 KiB each: 24 of them are 6 MiB.
         expected.truncate(16);
         assert_eq!(admission.most_unread(), expected);

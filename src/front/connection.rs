@@ -3,7 +3,7 @@
 //! What a connection may do and until when is the business of `admission.rs`; nothing here waits.
 //! Readiness is reported once per edge, so each connection remembers whether there may be more.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use socket2::SockRef;
 
 use super::head::{self, Refusal};
 use super::inbox::{Id, Last};
+use crate::reply::Bytes;
 
 /// Bytes that are read at a time; that much of a pipeline is held beside the request that is being
 /// answered.
@@ -40,7 +41,8 @@ pub(super) struct Connection {
 
 /// An answer that the send buffer had no room for.
 struct Unsent {
-    bytes: Vec<u8>,
+    bytes: Bytes,
+    /// So much of it has been written.
     from: usize,
     last: Last,
 }
@@ -192,7 +194,7 @@ impl Connection {
     }
 
     /// Writes an answer, as much of it as the send buffer takes; the rest is kept.
-    pub(super) fn write(&mut self, bytes: Vec<u8>, last: Last) -> Written {
+    pub(super) fn write(&mut self, bytes: Bytes, last: Last) -> Written {
         self.write_from(Unsent { bytes, from: 0, last })
     }
 
@@ -202,22 +204,21 @@ impl Connection {
     }
 
     fn write_from(&mut self, mut unsent: Unsent) -> Written {
-        let bytes = unsent.bytes.get(unsent.from..).unwrap_or_default();
-        match write_now(&self.stream, bytes) {
-            Ok(count) if count == bytes.len() => Written::Whole(unsent.last),
-            Ok(count) => {
-                unsent.from += count;
-                self.unsent = Some(unsent);
-                Written::Partly
-            }
-            Err(_) => Written::Gone,
+        match write_now(&self.stream, &unsent.bytes, unsent.from) {
+            Ok(count) => unsent.from += count,
+            Err(_) => return Written::Gone,
         }
+        if unsent.from == unsent.bytes.length() {
+            return Written::Whole(unsent.last);
+        }
+        self.unsent = Some(unsent);
+        Written::Partly
     }
 
     /// Writes what a client is told before it is closed, and that nothing follows.
-    pub(super) fn refuse(&mut self, answer: &[u8]) {
+    pub(super) fn refuse(&mut self, answer: &Bytes) {
         // Where there is no room for it the client has not read the last answer either.
-        let _ = write_now(&self.stream, answer);
+        let _ = write_now(&self.stream, answer, 0);
         self.finish();
     }
 
@@ -242,11 +243,10 @@ impl Connection {
         true
     }
 
-    /// Bytes of answers that the client has not read; its kernel may have some of them that are
-    /// not counted.
+    /// Bytes of answers that are here or in our kernel, because the client does not read them.
     pub(super) fn unread(&self) -> usize {
         let unsent = self.unsent.as_ref();
-        let kept = unsent.map_or(0, |unsent| unsent.bytes.len().saturating_sub(unsent.from));
+        let kept = unsent.map_or(0, |unsent| unsent.bytes.length().saturating_sub(unsent.from));
         unconfirmed(&self.stream).saturating_add(kept)
     }
 
@@ -292,10 +292,14 @@ fn find_head(
     Ok(Found::Head { end: begin + length })
 }
 
-/// One write, which does not wait: how many bytes the kernel took.
-fn write_now(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+/// One write of what follows the first `from` bytes, which does not wait: how many more the kernel
+/// took.
+fn write_now(mut stream: &TcpStream, bytes: &Bytes, from: usize) -> io::Result<usize> {
+    let head = bytes.head.get(from..).unwrap_or_default();
+    let of_body = from.saturating_sub(bytes.head.len());
+    let body = bytes.body().get(of_body..).unwrap_or_default();
     loop {
-        match stream.write(bytes) {
+        match stream.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             outcome => return outcome,

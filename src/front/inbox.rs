@@ -12,6 +12,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io;
 
 use super::Report;
+use crate::reply::Bytes;
 
 /// Names one connection for the life of the program: its slot, and which of the connections that
 /// have had this slot it is. 32 bits of that come round after four billion connections in one slot.
@@ -44,7 +45,7 @@ impl Id {
 
 pub(crate) enum Message {
     /// The whole answer to the request that this connection sent last.
-    Answer { to: Id, bytes: Vec<u8>, last: Last },
+    Answer { to: Id, bytes: Bytes, last: Last },
     /// There will be none: the worker panicked.
     NoAnswer { to: Id },
     /// Accept what waits, then no more.

@@ -39,7 +39,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tiny_http::Server;
 
 use crate::logging::{self, Line};
-use crate::reply;
+use crate::reply::{self, Bytes};
 use admission::{Admission, Phase, Room};
 use connection::{Connection, Next, READ, Written};
 pub(crate) use counts::Counts;
@@ -405,13 +405,13 @@ impl Loop {
         Ok(())
     }
 
-    fn answer(&mut self, to: Id, bytes: Vec<u8>, last: Last, now: Instant) {
+    fn answer(&mut self, to: Id, bytes: Bytes, last: Last, now: Instant) {
         let slot = to.slot();
         if self.admission.phase(slot) != Some(Phase::Answering) {
             return;
         }
         let Some((_, connection)) = self.find(to) else { return };
-        let length = bytes.len();
+        let length = bytes.length();
         let written = connection.write(bytes, last);
         self.admission.owe(slot, length);
         self.written(slot, &written, now);
@@ -455,7 +455,8 @@ impl Loop {
                 Phase::Idle | Phase::Closing if !has_read_all(self) => {
                     self.shut_out(slot, Event::Unread);
                 }
-                Phase::Idle | Phase::Closing | Phase::Refused => self.close(slot),
+                Phase::Refused => self.close_refused(slot),
+                Phase::Idle | Phase::Closing => self.close(slot),
             }
         }
     }
@@ -487,9 +488,21 @@ impl Loop {
         let Self { connections, scratch, admission, .. } = self;
         let Some(Some(connection)) = connections.get_mut(slot) else { return };
         let is_refused = admission.phase(slot) == Some(Phase::Refused);
-        if connection.drop_input(scratch) && (is_refused || connection.has_read_all()) {
-            self.close(slot);
+        match connection.drop_input(scratch) {
+            true if is_refused => self.close_refused(slot),
+            true if connection.has_read_all() => self.close(slot),
+            true | false => {}
         }
+    }
+
+    /// What it has not read by now is thrown away: the kernel would keep it for nobody.
+    fn close_refused(&mut self, slot: usize) {
+        if let Some(refused) = self.connection(slot)
+            && !refused.has_read_all()
+        {
+            refused.reset_on_close();
+        }
+        self.close(slot);
     }
 
     fn evict(&mut self, slot: usize) {
