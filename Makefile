@@ -65,7 +65,7 @@ outage: build ## 50 requests a second while upstream is away for two minutes and
 	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example measure outage
 
 .PHONY: attack
-attack: build ## some thirty attacks against the gateway in 64 MiB: what polite clients get meanwhile
+attack: build ## some forty attacks against the gateway in 64 MiB: what well-behaved clients get meanwhile
 	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example attack
 
 .PHONY: kind-up

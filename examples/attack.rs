@@ -274,8 +274,8 @@ fn floods() -> Vec<Attack> {
         Attack {
             crowd: true,
             ..attack(
-                "the same, 5,000 of them",
-                5000,
+                "the same, 1,000 of them",
+                1000,
                 endless(begun.clone().into(), vec![b'x'; 65536]),
             )
         },

@@ -18,7 +18,7 @@ use crate::gateway::{Builder, Gateway, eventually, field};
 
 /// What the gateway may use of the 64 MiB that it is to live in.
 const MOST_KIB: usize = 48 << 10;
-/// The door's bound for answers that nobody takes, all together.
+/// The front's bound for answers that nobody reads, all together.
 const MOST_UNTAKEN: usize = 8 << 20;
 
 /// A gateway that is going to be attacked, and a polite client that stays.
@@ -503,7 +503,13 @@ fn a_crowd_that_never_rests_keeps_nobody_out() {
         scope.spawn(crowd);
         scene.gateway.wait_for_log("evicted");
         let begin = Instant::now();
-        (0..50).for_each(|_| scene.assert_a_newcomer_is_served());
+        let admin = scene.gateway.admin.unwrap();
+        for _ in 0..50 {
+            scene.assert_a_newcomer_is_served();
+            // The kubelet does not notice.
+            assert_eq!(client::get(admin, "/livez").status, 200);
+            assert_eq!(client::get(admin, "/readyz").status, 200);
+        }
         // Some 60 stand before each of them: with a wait for each of those it would be minutes.
         assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     });
@@ -543,7 +549,7 @@ fn without_descriptors_for_its_listeners_it_does_not_start() {
 }
 
 #[test]
-fn the_admin_listener_has_a_door_too() {
+fn the_admin_listener_has_the_same_limits() {
     let scene = Scene::start();
     let admin = scene.gateway.admin.unwrap();
     let mut crowd = Vec::new();
@@ -573,7 +579,7 @@ fn no_client_can_forge_a_line() {
         assert!(time.len() == 24 && rest.starts_with("INFO  request path="), "{line:?}");
         assert_eq!(field(&line, "status"), Some("404"), "{line:?}");
     }
-    // These get no further than the door, which says nothing of what they sent.
+    // These get no further than the front, which says nothing of what they sent.
     for target in ["/a\nlistening public=evil", "/a\u{1b}[31mevil", "/a evil HTTP/1.1 x"] {
         assert_eq!(statuses(scene.address(), &last("GET", target)), [400]);
         let line = scene.gateway.wait_for_log("refused");
