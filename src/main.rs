@@ -260,8 +260,11 @@ impl Parts {
     /// Logs what the fronts have counted, if they refused or closed any connection since the last
     /// time.
     fn tell_counts(&self) {
-        let reports = self.listeners().filter_map(Listener::report);
-        let counts = reports.map(|report| report.counts).fold(Counts::default(), Add::add);
+        let reports: Option<Vec<_>> = self.listeners().map(Listener::report).collect();
+        // A front that has ended, or is held up, would make the sum go back.
+        let Some(reports) = reports else { return };
+        let counts =
+            reports.into_iter().map(|report| report.counts).fold(Counts::default(), Add::add);
         if self.told.replace(counts.shut_out()) != counts.shut_out() {
             counts.log();
         }

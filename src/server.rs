@@ -5,8 +5,8 @@
 //! in which it happened and nothing else.
 
 use std::fmt;
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{Level, error, log};
-use socket2::{Domain, Socket, TcpKeepalive, Type};
 use tiny_http::{Request, Server};
 
 use crate::cache::{Cache, Copy, Shown, Unavailable};
@@ -25,20 +24,6 @@ use crate::logging::{self, Line};
 use crate::reply::{self, Asked, Bytes, Freshness, Reply, Why};
 use crate::routes::{self, Probe, Resource, Route};
 
-/// Connections that the kernel holds for us until they are accepted; it takes net.core.somaxconn
-/// where that is less.
-pub(crate) const BACKLOG: usize = 1024;
-/// The send buffer: any key set of a usual size at once. The kernel doubles it, for what it keeps
-/// with small segments. Of a longer answer the front keeps the rest.
-const SEND_BUFFER: usize = 64 << 10;
-/// The receive buffer, which the kernel doubles: two full segments of Ethernet. A longer head comes
-/// in pieces. The kernel would let it grow to megabytes, which count against the container's limit:
-/// what all connections together can leave unread in it must fit into that.
-const RECEIVE_BUFFER: usize = 3 << 10;
-/// How long sent bytes may stay unconfirmed before the kernel gives the client up: RFC 5482.
-const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
-/// Silence after which the kernel asks whether a client is still there.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(45);
 /// Longest path in an access line, in bytes; the front lets in ASCII only.
 const LOGGED_PATH: usize = 200;
 /// Answers that a worker makes before it posts them, while requests are waiting: the more, the
@@ -181,35 +166,28 @@ impl Site {
     }
 }
 
-/// A listening socket, its front and its workers.
+/// A front and its workers.
 pub(crate) struct Listener {
     front: Front,
-    address: SocketAddr,
     workers: Vec<JoinHandle<()>>,
 }
 
 /// A listener that could not be opened.
 #[derive(Debug)]
 pub(crate) struct ListenError {
+    /// That of its port.
     setting: &'static str,
-    address: SocketAddr,
-    cause: Cause,
-}
-
-#[derive(Debug)]
-enum Cause {
-    Socket(io::Error),
-    Front(FrontError),
+    cause: FrontError,
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { setting, address, cause } = self;
+        let Self { setting, cause } = self;
         match cause {
-            Cause::Socket(cause) => {
-                write!(out, "cannot listen on {address}: {cause}; {setting} takes another port")
+            FrontError::Listen { .. } => write!(out, "{cause}; {setting} takes another port"),
+            FrontError::Lane(_) | FrontError::Io(_) => {
+                write!(out, "cannot serve the listener of {setting}: {cause}")
             }
-            Cause::Front(cause) => write!(out, "cannot serve {address}: {cause}"),
         }
     }
 }
@@ -223,25 +201,13 @@ impl Listener {
         front: &str,
         most: usize,
     ) -> Result<Self, ListenError> {
-        let listener = match listen.address {
-            Some(address) => listen_on(SocketAddr::new(address, listen.port), setting)?,
-            None => listen_on_all(listen.port, setting)?,
-        };
-        let failed = |cause| {
-            let address = listen.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-            ListenError { setting, address: SocketAddr::new(address, listen.port), cause }
-        };
-        let address = listener.local_addr().map_err(|cause| failed(Cause::Socket(cause)))?;
-        let front = Front::start(front, listener, most).map_err(|cause| ListenError {
-            setting,
-            address,
-            cause: Cause::Front(cause),
-        })?;
-        Ok(Self { front, address, workers: Vec::new() })
+        let front = Front::start(front, listen.address, listen.port, most)
+            .map_err(|cause| ListenError { setting, cause })?;
+        Ok(Self { front, workers: Vec::new() })
     }
 
     pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
+        self.front.address()
     }
 
     /// Starts `workers` threads that answer by `answer` until the process ends. `answer` calls its
@@ -282,42 +248,6 @@ impl Listener {
     pub(crate) fn stop_accepting(&self) {
         self.front.stop_accepting();
     }
-}
-
-/// On all addresses: by IPv6 and IPv4, or by IPv4 where the kernel has no other.
-fn listen_on_all(port: u16, setting: &'static str) -> Result<TcpListener, ListenError> {
-    let on = |address: IpAddr| listen_on(SocketAddr::new(address, port), setting);
-    on(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| match &error.cause {
-        // EAFNOSUPPORT and EADDRNOTAVAIL: this kernel has no IPv6, or has it switched off.
-        Cause::Socket(cause)
-            if matches!(cause.kind(), ErrorKind::Unsupported | ErrorKind::AddrNotAvailable)
-                || cause.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
-        {
-            on(Ipv4Addr::UNSPECIFIED.into())
-        }
-        Cause::Socket(_) | Cause::Front(_) => Err(error),
-    })
-}
-
-fn listen_on(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ListenError> {
-    let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            // Whatever net.ipv6.bindv6only says: `::` means IPv4 as well.
-            socket.set_only_v6(false)?;
-        }
-        // Accepted sockets inherit these.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
-        socket.bind(&address.into())?;
-        socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
-        Ok(socket.into())
-    };
-    listen().map_err(|cause| ListenError { setting, address, cause: Cause::Socket(cause) })
 }
 
 /// What the workers of one listener share.

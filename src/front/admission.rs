@@ -41,6 +41,9 @@ const PATIENCE: Duration = Duration::from_millis(60);
 /// Once [`PATIENCE`] has run out, later connections skip it for this long: with hundreds waiting,
 /// 60 ms each would add up to minutes.
 const IMPATIENCE: Duration = Duration::from_secs(1);
+/// Even then none that has not asked yet is evicted sooner than this after it came: in a burst of
+/// new connections each would be evicted by the next ones before its request is read.
+const LEAST_GRACE: Duration = Duration::from_millis(15);
 /// When to ask again while every connection is being answered.
 const RECHECK: Duration = Duration::from_millis(10);
 /// How long a connection that has sent nothing yet holds up the end of the program.
@@ -55,8 +58,10 @@ const SMALL_HEAD: usize = 4 << 10;
 /// Bytes of answers that all clients together may leave unread. It is mostly the kernel's memory,
 /// and counts against the container's limit.
 const UNREAD_BYTES: usize = 8 << 20;
-/// Low-water mark: the longest idle are closed until this is left, so that the scan does not
-/// repeat on every answer.
+/// What is counted is an upper bound until it is measured. When more than this turns out to be
+/// unread connections are closed: below the bound, so that there is not a scan for every answer.
+const UNREAD_MEASURED: usize = UNREAD_BYTES / 8 * 7;
+/// Low-water mark: the longest idle are closed until this is left.
 const UNREAD_LEFT: usize = UNREAD_BYTES / 4 * 3;
 /// One connection cannot leave more unread: its send buffer, doubled by the kernel, and one answer.
 const UNREAD_OF_ONE: usize = 256 << 10;
@@ -103,7 +108,9 @@ impl Phase {
 /// Whether a client has shown that it keeps its connection alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It has asked once at most.
+    /// It has not asked yet.
+    Silent,
+    /// It has asked once.
     New,
     KeepAlive,
 }
@@ -138,7 +145,11 @@ struct Entry {
 
 impl Entry {
     const fn kind(&self) -> Kind {
-        if self.requests > 1 { Kind::KeepAlive } else { Kind::New }
+        match self.requests {
+            0 => Kind::Silent,
+            1 => Kind::New,
+            _ => Kind::KeepAlive,
+        }
     }
 }
 
@@ -156,7 +167,8 @@ pub(crate) struct Admission {
     entries: Vec<Option<Entry>>,
     vacant: Vec<usize>,
     open: usize,
-    /// Of new connections, by phase.
+    /// By phase, as the next two.
+    silent: [Queue; Phase::ALL.len()],
     new: [Queue; Phase::ALL.len()],
     keep_alive: [Queue; Phase::ALL.len()],
     /// Since when a connection waits at the listener.
@@ -174,6 +186,7 @@ impl Admission {
             entries: Vec::new(),
             vacant: Vec::new(),
             open: 0,
+            silent: Default::default(),
             new: Default::default(),
             keep_alive: Default::default(),
             waiting_since: None,
@@ -185,12 +198,14 @@ impl Admission {
 
     /// Asked while a connection waits at the listener. Eviction order: connections past their
     /// grace, longest idle first; then keep-alive ones past theirs; when [`PATIENCE`] has run out,
-    /// the longest idle one of the larger kind.
+    /// the longest idle one, of keep-alive ones or of the others, whichever are more.
     pub(crate) fn room(&mut self, now: Instant) -> Room {
         if self.open < self.most {
             return Room::Free;
         }
-        let (new, keep_alive) = (self.longest_idle(Kind::New), self.longest_idle(Kind::KeepAlive));
+        let [silent, asked, keep_alive] =
+            [Kind::Silent, Kind::New, Kind::KeepAlive].map(|kind| self.longest_idle(kind));
+        let new = [silent, asked].into_iter().flatten().min();
         let idle_for =
             |idle: Option<(Instant, usize)>, grace| idle.filter(|(since, _)| *since + grace <= now);
         let not_preferred = [idle_for(new, NEW_GRACE), idle_for(keep_alive, KEEP_ALIVE_PREFERRED)];
@@ -201,22 +216,29 @@ impl Admission {
         let patient_until = *self.waiting_since.get_or_insert(now) + PATIENCE;
         if patient_until <= now || self.impatient_until.is_some_and(|until| now < until) {
             // Neither kind may keep more than half of the places from the other.
-            let crowd = if self.evictable(Kind::KeepAlive) > self.most / 2 {
+            let new = [idle_for(silent, LEAST_GRACE), asked].into_iter().flatten().min();
+            let longest_idle = if self.evictable(Kind::KeepAlive) > self.most / 2 {
                 keep_alive.or(new)
             } else {
                 new.or(keep_alive)
             };
-            if let Some((_, slot)) = crowd {
+            if let Some((_, slot)) = longest_idle {
                 self.impatient_until = Some(now + IMPATIENCE);
                 return Room::Evict(slot);
             }
-            return Room::WaitUntil(now + RECHECK);
+            let next = silent.map_or(now + RECHECK, |(since, _)| since + LEAST_GRACE);
+            return Room::WaitUntil(next);
         }
         let over = [
             new.map(|(since, _)| since + NEW_GRACE),
             keep_alive.map(|(since, _)| since + KEEP_ALIVE_GRACE),
         ];
         Room::WaitUntil(over.into_iter().flatten().fold(patient_until, Instant::min))
+    }
+
+    /// None waits at the listener any more.
+    pub(crate) const fn none_waits(&mut self) {
+        self.waiting_since = None;
     }
 
     /// A connection was accepted, for which there was room; its slot.
@@ -299,7 +321,7 @@ impl Admission {
     /// Who is to be closed for what all clients together leave unread: the longest idle first. One
     /// that is being answered is among the last, but not safe: it has not read the answer before.
     pub(crate) fn most_unread(&self) -> Vec<usize> {
-        if !self.is_unread_over() {
+        if self.unread <= UNREAD_MEASURED {
             return Vec::new();
         }
         let mut all: Vec<_> = self.present().filter(|(_, entry)| entry.unread > 0).collect();
@@ -342,7 +364,8 @@ impl Admission {
 
     /// The end of the time of the first of each queue.
     fn limits(&self) -> impl Iterator<Item = (Instant, usize, Phase)> {
-        [&self.new, &self.keep_alive].into_iter().flatten().filter_map(|queue| {
+        let kinds = [&self.silent, &self.new, &self.keep_alive];
+        kinds.into_iter().flatten().filter_map(|queue| {
             let slot = queue.first?;
             let entry = self.entry(slot)?;
             Some((entry.since + entry.phase.time_limit(), slot, entry.phase))
@@ -367,6 +390,7 @@ impl Admission {
 
     const fn queues(&self, kind: Kind) -> &[Queue; Phase::ALL.len()] {
         match kind {
+            Kind::Silent => &self.silent,
             Kind::New => &self.new,
             Kind::KeepAlive => &self.keep_alive,
         }
@@ -374,6 +398,7 @@ impl Admission {
 
     fn queue_mut(&mut self, phase: Phase, kind: Kind) -> &mut Queue {
         let [idle, reading_head, answering, writing, closing, refused] = match kind {
+            Kind::Silent => &mut self.silent,
             Kind::New => &mut self.new,
             Kind::KeepAlive => &mut self.keep_alive,
         };
@@ -522,7 +547,7 @@ mod tests {
             let kept = enter(&mut admission, keep_alive, 2, now);
             let new = enter(&mut admission, new, 1, now + 30 * MS);
             assert_eq!(admission.room(now + 15 * MS), Room::WaitUntil(now + 75 * MS));
-            // Nobody's grace is over by then either.
+            // Nobody's grace is over by then either, but the least.
             let first = if of_keep_alive { kept[0] } else { new[0] };
             assert_eq!(admission.room(now + 75 * MS), Room::Evict(first));
             admission.leave(first);
@@ -530,6 +555,19 @@ mod tests {
             // Whoever comes within the next second does not wait at all.
             assert!(matches!(admission.room(now + 76 * MS), Room::Evict(_)));
         }
+    }
+
+    #[test]
+    fn one_that_has_just_come_may_speak_whatever_the_patience() {
+        let now = Instant::now();
+        let mut admission = Admission::new(2);
+        let silent = enter(&mut admission, 2, 0, now + MS);
+        admission.impatient_until = Some(now + 900 * MS);
+        assert_eq!(admission.room(now + 2 * MS), Room::WaitUntil(now + 16 * MS));
+        // One that has asked goes first, however short ago.
+        admission.set(silent[1], Phase::Answering, now + 9 * MS);
+        admission.set(silent[1], Phase::Idle, now + 9 * MS);
+        assert_eq!(admission.room(now + 10 * MS), Room::Evict(silent[1]));
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub(super) const READ: usize = 2 << 10;
 /// How many bytes are read and dropped of a client that sends on after its end: nginx's default
 /// for what it discards is a second's or more.
 const DROPPED_BYTES: usize = 32 << 10;
+/// Bytes of empty lines before a request: RFC 9112 §2.2 asks for one line to be ignored, and a
+/// client that sends nothing else must not keep the front busy.
+const EMPTY_LINES: usize = 16;
 
 pub(super) struct Connection {
     pub(super) id: Id,
@@ -56,9 +59,22 @@ pub(super) enum Next {
     Partial,
     /// Not a byte of one.
     Nothing,
-    /// The client sends no more, or is gone.
+    /// The client sends no more.
     End,
+    /// The connection was reset.
+    Gone,
     Refused(Refusal),
+}
+
+/// What is known of a client that is not listened to any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// It may send on.
+    Open,
+    /// It has closed, or has sent more than is worth reading.
+    Over,
+    /// The connection was reset.
+    Gone,
 }
 
 /// What came of writing an answer.
@@ -76,6 +92,7 @@ enum Received {
     Bytes(usize),
     Nothing,
     End,
+    Gone,
 }
 
 impl Connection {
@@ -146,6 +163,7 @@ impl Connection {
                 }
                 Received::Nothing => return Next::Partial,
                 Received::End => return Next::End,
+                Received::Gone => return Next::Gone,
             };
             let bytes = scratch.get(..count).unwrap_or_default();
             // A head that comes whole is not copied.
@@ -165,12 +183,10 @@ impl Connection {
         self.received.extend_from_slice(bytes);
     }
 
-    /// Forgets the first bytes of what is held.
+    /// Forgets the first bytes of what is held, and the room that they took.
     fn take(&mut self, count: usize) {
-        if count == self.received.len() {
-            self.received = Vec::new();
-        } else {
-            self.received.drain(..count);
+        if count > 0 {
+            self.received = self.received.get(count..).unwrap_or_default().to_vec();
         }
         self.searched = 0;
     }
@@ -187,7 +203,7 @@ impl Connection {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Received::End,
+                Err(_) => return Received::Gone,
             }
         }
         Received::Nothing
@@ -230,30 +246,29 @@ impl Connection {
         self.searched = 0;
     }
 
-    /// Reads and drops what the client sends after its end; whether it has closed, or has sent
-    /// more than is worth it.
-    pub(super) fn drop_input(&mut self, scratch: &mut [u8]) -> bool {
+    /// Reads and drops what the client sends after its end.
+    pub(super) fn drop_input(&mut self, scratch: &mut [u8]) -> Input {
         while self.dropped < DROPPED_BYTES {
             match self.read(scratch) {
                 Received::Bytes(count) => self.dropped += count,
-                Received::Nothing => return false,
-                Received::End => return true,
+                Received::Nothing => return Input::Open,
+                Received::End => return Input::Over,
+                Received::Gone => return Input::Gone,
             }
         }
-        true
+        Input::Over
     }
 
-    /// Bytes of answers that are here or in our kernel, because the client does not read them.
+    /// Bytes of answers that our kernel keeps, because the client does not read them. What of an
+    /// answer is still here costs little: all share the document.
     pub(super) fn unread(&self) -> usize {
-        let unsent = self.unsent.as_ref();
-        let kept = unsent.map_or(0, |unsent| unsent.bytes.length().saturating_sub(unsent.from));
-        unconfirmed(&self.stream).saturating_add(kept)
+        unconfirmed(&self.stream)
     }
 
     /// Whether the client has everything; the end of the stream itself may be on its way, which
     /// the kernel counts as one byte.
     pub(super) fn has_read_all(&self) -> bool {
-        self.unread() <= 1
+        self.unsent.is_none() && self.unread() <= 1
     }
 
     /// From now on closing resets the connection: the kernel forgets at once what is unread.
@@ -284,6 +299,9 @@ fn find_head(
     heads: &mut Vec<u8>,
 ) -> Result<Found, Refusal> {
     let begin = head::empty_lines(bytes);
+    if begin > EMPTY_LINES {
+        return Err(head::EMPTY_LINES);
+    }
     let bytes = bytes.get(begin..).unwrap_or_default();
     let Some(length) = head::length(bytes, searched.saturating_sub(begin))? else {
         return Ok(Found::None { begin });

@@ -45,6 +45,8 @@ pub(crate) const TOO_SLOW: Refusal = refuse(408, "the head was not whole in time
 pub(crate) const TOO_LONG: Refusal = refuse(431, "the head is longer than 16 KiB");
 /// Its length would be fine at another time.
 pub(crate) const TOO_MUCH: Refusal = refuse(431, "a long head while too many others are partial");
+/// RFC 9112 §2.2 speaks of one.
+pub(crate) const EMPTY_LINES: Refusal = refuse(400, "many empty lines before a request");
 const TOO_MANY_LINES: Refusal = refuse(431, "the head has more than 64 header lines");
 const BAD_BYTE: Refusal = refuse(400, "a control byte, or a bare CR or LF");
 const BAD_REQUEST_LINE: Refusal = refuse(400, "the request line is not method, target, version");

@@ -121,6 +121,11 @@ fn prove(server: &Server, mut stream: &UnixStream) -> Result<(), LaneError> {
 }
 
 impl Lane {
+    /// Writes the heads so far, when they are so long that a round of them would take much memory.
+    pub(super) fn flush_if_long(&mut self) -> io::Result<()> {
+        if self.heads.len() < KEPT_BUFFER { Ok(()) } else { self.flush() }
+    }
+
     /// Writes the heads of this round. It waits when `tiny_http`'s reader lags, which never waits
     /// for anybody; of each connection one head at most is under way.
     pub(super) fn flush(&mut self) -> io::Result<()> {

@@ -21,10 +21,11 @@ mod counts;
 pub(crate) mod head;
 mod inbox;
 mod lane;
+mod listener;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -41,7 +42,7 @@ use tiny_http::Server;
 use crate::logging::{self, Line};
 use crate::reply::{self, Bytes};
 use admission::{Admission, Phase, Room};
-use connection::{Connection, Next, READ, Written};
+use connection::{Connection, Input, Next, READ, Written};
 pub(crate) use counts::Counts;
 use counts::Event;
 use head::Refusal;
@@ -69,6 +70,7 @@ const OF_LANE: u64 = u64::MAX - 2;
 
 /// A front's thread, and the ways to it.
 pub(crate) struct Front {
+    address: SocketAddr,
     server: &'static Server,
     inbox: Arc<Inbox>,
     thread: JoinHandle<()>,
@@ -77,6 +79,7 @@ pub(crate) struct Front {
 /// Why a front could not be started.
 #[derive(Debug)]
 pub(crate) enum FrontError {
+    Listen { address: SocketAddr, cause: io::Error },
     Lane(LaneError),
     Io(io::Error),
 }
@@ -84,6 +87,7 @@ pub(crate) enum FrontError {
 impl fmt::Display for FrontError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Listen { address, cause } => write!(out, "cannot listen on {address}: {cause}"),
             Self::Lane(error) => write!(out, "{error}"),
             Self::Io(error) => write!(out, "{error}"),
         }
@@ -110,13 +114,17 @@ pub(crate) fn affordable_connections() -> usize {
 }
 
 impl Front {
-    /// Starts `tiny_http` behind a lane, and the thread `name`, which accepts from `listener` at
-    /// most `most` connections at a time.
+    /// Listens on this port of `address`, or of all addresses; starts `tiny_http` behind a lane, and
+    /// the thread `name`, which serves at most `most` connections at a time.
     pub(crate) fn start(
         name: &str,
-        listener: TcpListener,
+        address: Option<IpAddr>,
+        port: u16,
         most: usize,
     ) -> Result<Self, FrontError> {
+        let listener = listener::listen(address, port)
+            .map_err(|(address, cause)| FrontError::Listen { address, cause })?;
+        let address = listener.local_addr().map_err(FrontError::Io)?;
         let (server, lane) = lane::open().map_err(FrontError::Lane)?;
         let inbox = Arc::new(Inbox::new().map_err(|error| FrontError::Io(error.into()))?);
         let front = Loop::new(listener, lane, Arc::clone(&inbox), most).map_err(FrontError::Io)?;
@@ -127,7 +135,12 @@ impl Front {
                 error!("the front cannot go on: {ended}");
             })
             .map_err(FrontError::Io)?;
-        Ok(Self { server, inbox, thread })
+        Ok(Self { address, server, inbox, thread })
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where workers take requests from.
@@ -186,6 +199,8 @@ struct Loop {
     waiting: bool,
     /// When to try again, where trying now would be in vain.
     retry: Option<Instant>,
+    /// How many more are accepted at most, where the program is about to end.
+    last_ones: Option<usize>,
     inbox: Arc<Inbox>,
     lane: Lane,
     admission: Admission,
@@ -200,7 +215,6 @@ struct Loop {
 
 impl Loop {
     fn new(listener: TcpListener, lane: Lane, inbox: Arc<Inbox>, most: usize) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let edge = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &listener, EventData::new_u64(OF_LISTENER), edge)?;
@@ -212,6 +226,7 @@ impl Loop {
             listener: Some(listener),
             waiting: true,
             retry: None,
+            last_ones: None,
             inbox,
             lane,
             admission: Admission::new(most),
@@ -224,42 +239,48 @@ impl Loop {
     }
 
     fn run(mut self) -> Ended {
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut messages = Vec::new();
         loop {
-            if let Err(ended) = self.serve() {
+            if let Err(ended) = self.round(&mut events, &mut messages) {
                 return ended;
             }
         }
     }
 
-    fn serve(&mut self) -> Result<(), Ended> {
-        let mut events = Vec::with_capacity(EVENTS);
-        let mut messages = Vec::new();
-        loop {
-            self.inbox.collect(&mut messages);
-            let wait = if messages.is_empty() { self.wait() } else { Some(Timespec::default()) };
-            let events_left = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, events_left, wait.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(Ended::Epoll(error)),
-            }
-            let now = Instant::now();
-            for message in messages.drain(..) {
-                self.obey(message, now)?;
-            }
-            for Readiness { flags, data } in events.drain(..) {
-                match data.u64() {
-                    OF_INBOX => {}
-                    OF_LISTENER => self.waiting = true,
-                    OF_LANE => return Err(Ended::LaneHungUp),
-                    number => self.ready(Id::from_number(number), flags, now),
-                }
-            }
-            if self.waiting && self.retry.is_none_or(|at| at <= now) {
-                self.accept(now)?;
-            }
-            self.expire(now);
-            self.lane.flush().map_err(Ended::Lane)?;
+    /// Waits until something happens, and does what follows from it. `events` and `messages` are
+    /// empty before and after.
+    fn round(
+        &mut self,
+        events: &mut Vec<Readiness>,
+        messages: &mut Vec<Message>,
+    ) -> Result<(), Ended> {
+        self.inbox.collect(messages);
+        let wait = if messages.is_empty() { self.wait() } else { Some(Timespec::default()) };
+        let room = rustix::buffer::spare_capacity(events);
+        match epoll::wait(&self.epoll, room, wait.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Ended::Epoll(error)),
         }
+        let now = Instant::now();
+        for message in messages.drain(..) {
+            self.obey(message, now);
+            self.lane.flush_if_long().map_err(Ended::Lane)?;
+        }
+        for Readiness { flags, data } in events.drain(..) {
+            match data.u64() {
+                OF_INBOX => {}
+                OF_LISTENER => self.waiting = true,
+                OF_LANE => return Err(Ended::LaneHungUp),
+                number => self.ready(Id::from_number(number), flags, now),
+            }
+            self.lane.flush_if_long().map_err(Ended::Lane)?;
+        }
+        if self.waiting && self.retry.is_none_or(|at| at <= now) {
+            self.accept(now)?;
+        }
+        self.expire(now);
+        self.lane.flush().map_err(Ended::Lane)
     }
 
     /// How long nothing has to be done if nothing happens.
@@ -274,6 +295,9 @@ impl Loop {
     fn accept(&mut self, now: Instant) -> Result<(), Ended> {
         self.retry = None;
         for _ in 0..ACCEPTED {
+            if self.last_ones == Some(0) {
+                self.listener = None;
+            }
             let Some(listener) = &self.listener else {
                 self.waiting = false;
                 return Ok(());
@@ -289,11 +313,16 @@ impl Loop {
                     if let Room::Evict(slot) = room {
                         self.evict(slot);
                     }
+                    self.last_ones = self.last_ones.map(|left| left.saturating_sub(1));
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
                     self.enter(socket.into(), peer, now);
                 }
                 Err(Errno::AGAIN) => {
                     self.waiting = false;
+                    self.admission.none_waits();
+                    if self.last_ones.is_some() {
+                        self.listener = None;
+                    }
                     return Ok(());
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
@@ -348,15 +377,15 @@ impl Loop {
 
     fn ready(&mut self, id: Id, flags: EventFlags, now: Instant) {
         let Some((slot, connection)) = self.find(id) else { return };
-        if flags.contains(EventFlags::ERR) {
-            return self.close(slot);
-        }
         connection.note(flags);
         match self.admission.phase(slot) {
+            // Its request is in tiny_http's queue: the place is free when that has been answered.
+            Some(Phase::Answering) => {}
+            _ if flags.contains(EventFlags::ERR) => self.close(slot),
             Some(Phase::Idle | Phase::ReadingHead) => self.next_head(slot, now),
             Some(Phase::Writing) if flags.contains(EventFlags::OUT) => self.write_more(slot, now),
             Some(Phase::Closing | Phase::Refused) => self.drop_input(slot),
-            Some(Phase::Answering | Phase::Writing) | None => {}
+            Some(Phase::Writing) | None => {}
         }
     }
 
@@ -368,6 +397,7 @@ impl Loop {
         match (next, held) {
             (Next::HandedOn, _) => admission.set(slot, Phase::Answering, now),
             (Next::End, _) => self.finish(slot, now),
+            (Next::Gone, _) => self.close(slot),
             (Next::Refused(refusal), _) => self.refuse(slot, refusal, now),
             (Next::Partial, Err(admission::TooManyHeld)) => self.refuse(slot, head::TOO_MUCH, now),
             (Next::Partial, Ok(())) if admission.phase(slot) == Some(Phase::Idle) => {
@@ -377,7 +407,7 @@ impl Loop {
         }
     }
 
-    fn obey(&mut self, message: Message, now: Instant) -> Result<(), Ended> {
+    fn obey(&mut self, message: Message, now: Instant) {
         match message {
             Message::Answer { to, bytes, last } => self.answer(to, bytes, last, now),
             Message::NoAnswer { to } => {
@@ -387,14 +417,13 @@ impl Loop {
             }
             Message::StopAccepting => {
                 // As many as the kernel may hold for us.
-                for _ in 0..crate::server::BACKLOG.div_ceil(ACCEPTED) {
-                    self.accept(now)?;
-                }
-                self.listener = None;
+                self.last_ones = Some(listener::BACKLOG);
+                self.waiting = true;
             }
             Message::Report(sender) => {
                 let report = Report {
-                    is_quiet: self.admission.is_quiet(now),
+                    is_quiet: self.admission.is_quiet(now)
+                        && (self.last_ones.is_none() || self.listener.is_none()),
                     last_accepted: self.last_accepted,
                     counts: self.counts.clone(),
                 };
@@ -402,7 +431,6 @@ impl Loop {
                 let _ = sender.send(report);
             }
         }
-        Ok(())
     }
 
     fn answer(&mut self, to: Id, bytes: Bytes, last: Last, now: Instant) {
@@ -445,14 +473,11 @@ impl Loop {
 
     fn expire(&mut self, now: Instant) {
         while let Some((slot, phase)) = self.admission.expired(now) {
-            let has_read_all = |this: &mut Self| {
-                this.connection(slot).is_none_or(|connection| connection.has_read_all())
-            };
             match phase {
                 Phase::ReadingHead => self.refuse(slot, head::TOO_SLOW, now),
                 Phase::Answering => self.shut_out(slot, Event::Unanswered),
                 Phase::Writing => self.shut_out(slot, Event::Unread),
-                Phase::Idle | Phase::Closing if !has_read_all(self) => {
+                Phase::Idle | Phase::Closing if !self.has_read_all(slot) => {
                     self.shut_out(slot, Event::Unread);
                 }
                 Phase::Refused => self.close_refused(slot),
@@ -489,28 +514,34 @@ impl Loop {
         let Some(Some(connection)) = connections.get_mut(slot) else { return };
         let is_refused = admission.phase(slot) == Some(Phase::Refused);
         match connection.drop_input(scratch) {
-            true if is_refused => self.close_refused(slot),
-            true if connection.has_read_all() => self.close(slot),
-            true | false => {}
+            Input::Gone => self.close(slot),
+            Input::Over if is_refused => self.close_refused(slot),
+            Input::Over if connection.has_read_all() => self.close(slot),
+            Input::Over | Input::Open => {}
         }
     }
 
     /// What it has not read by now is thrown away: the kernel would keep it for nobody.
     fn close_refused(&mut self, slot: usize) {
-        if let Some(refused) = self.connection(slot)
-            && !refused.has_read_all()
+        if !self.has_read_all(slot)
+            && let Some(refused) = self.connection(slot)
         {
             refused.reset_on_close();
         }
         self.close(slot);
     }
 
+    fn has_read_all(&mut self, slot: usize) -> bool {
+        self.connection(slot).is_none_or(|connection| connection.has_read_all())
+    }
+
     fn evict(&mut self, slot: usize) {
-        let is_closing = self.admission.phase(slot) == Some(Phase::Closing);
-        if is_closing && self.connection(slot).is_some_and(|closing| closing.has_read_all()) {
-            return self.close(slot);
+        match self.admission.phase(slot) {
+            // It was counted then.
+            Some(Phase::Refused) => self.close_refused(slot),
+            Some(Phase::Closing) if self.has_read_all(slot) => self.close(slot),
+            _ => self.shut_out(slot, Event::Evicted),
         }
-        self.shut_out(slot, Event::Evicted);
     }
 
     /// Frees the kernel's memory from the clients that have left their answers unread longest.

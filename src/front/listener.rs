@@ -1,0 +1,64 @@
+//! The listening socket, and what every accepted one inherits from it.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, TcpKeepalive, Type};
+
+/// Connections that the kernel holds for us until they are accepted; it takes net.core.somaxconn
+/// where that is less.
+pub(super) const BACKLOG: usize = 1024;
+/// The send buffer: any key set of a usual size at once. The kernel doubles it, for what it keeps
+/// with small segments. Of a longer answer the front keeps the rest.
+const SEND_BUFFER: usize = 64 << 10;
+/// The receive buffer, which the kernel doubles: two full segments of Ethernet. A longer head comes
+/// in pieces. The kernel would let it grow to megabytes, which count against the container's limit:
+/// what all connections together can leave unread in it must fit into that.
+const RECEIVE_BUFFER: usize = 3 << 10;
+/// How long sent bytes may stay unconfirmed before the kernel gives the client up: RFC 5482.
+const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which the kernel asks whether a client is still there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(45);
+
+/// Listens on `address`, or on all: by IPv6 and IPv4, or by IPv4 where the kernel has no other.
+/// An error comes with the address that it is of.
+pub(super) fn listen(
+    address: Option<IpAddr>,
+    port: u16,
+) -> Result<TcpListener, (SocketAddr, io::Error)> {
+    let on = |address: IpAddr| {
+        let address = SocketAddr::new(address, port);
+        listen_on(address).map_err(|error| (address, error))
+    };
+    match address {
+        Some(address) => on(address),
+        None => on(Ipv6Addr::UNSPECIFIED.into()).or_else(|error| {
+            if has_no_ipv6(&error.1) { on(Ipv4Addr::UNSPECIFIED.into()) } else { Err(error) }
+        }),
+    }
+}
+
+/// EAFNOSUPPORT and EADDRNOTAVAIL: this kernel has no IPv6, or has it switched off.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::AddrNotAvailable)
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // Whatever net.ipv6.bindv6only says: `::` means IPv4 as well.
+        socket.set_only_v6(false)?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
