@@ -148,6 +148,7 @@ impl<I: Iterator<Item = u8>> World<I> {
             let client = Client { phase, since, requests: 0, held: 0, unread: 0 };
             assert!(self.clients.insert(slot, client).is_none(), "one slot for two");
             self.waiting = None;
+            self.admission.none_waits();
         }
     }
 

@@ -82,7 +82,7 @@ fn only_the_lane_and_the_workers_name_tiny_http() {
 
 #[test]
 fn only_the_front_touches_client_sockets() {
-    only(&["front::mod", "front::connection"], &["TcpStream"]);
+    only(&["front::event_loop", "front::connection"], &["TcpStream"]);
 }
 
 #[test]
