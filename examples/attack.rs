@@ -265,27 +265,30 @@ fn long_heads() -> Vec<Attack> {
     let tags = format!("If-None-Match: \"{}\"\r\n", "x".repeat(1900));
     vec![
         // What is left behind a long head is short; all 3,000 at once may not have long ones.
-        attack(
-            "long heads, a byte behind each",
-            3000,
-            Tactic {
-                openings: vec![
-                    [get(&format!("X: {}\r\n", "x".repeat(16_000))), b"G".to_vec()].concat(),
-                ],
-                again: AGAIN,
-                ..Tactic::default()
-            },
-        ),
-        // Long heads, all at once, again and again.
+        Attack {
+            crowd: true,
+            ..attack(
+                "long heads, a byte behind each",
+                3000,
+                Tactic {
+                    openings: vec![
+                        [get(&format!("X: {}\r\n", "x".repeat(16_000))), b"G".to_vec()].concat(),
+                    ],
+                    again: AGAIN,
+                    ..Tactic::default()
+                },
+            )
+        },
+        // Long heads, all at once, again and again: it is about memory.
         Attack {
             crowd: true,
             ..attack(
                 "long heads in a pipeline",
                 3000,
                 Tactic {
-                    openings: vec![get(&escaped).repeat(20)],
-                    more: get(&tags).repeat(5),
-                    pace: Duration::from_millis(100),
+                    openings: vec![get(&escaped).repeat(3)],
+                    more: get(&tags),
+                    pace: Duration::from_millis(800),
                     again: AGAIN,
                     ..Tactic::default()
                 },

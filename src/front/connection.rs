@@ -106,7 +106,7 @@ impl Connection {
             received: Vec::new(),
             searched: 0,
             unsent: None,
-            readable: false,
+            readable: true,
             half_closed: false,
             dropped: 0,
         }

@@ -233,6 +233,9 @@ impl Loop {
         if let Some(place) = self.connections.get_mut(slot) {
             *place = Some(connection);
         }
+        // Mostly its request is there already. One that waited at the listener is not to wait once
+        // more for its event, behind those of thousands, while others are accepted in its place.
+        self.next_head(slot, now);
     }
 
     // What happens to them.

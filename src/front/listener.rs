@@ -12,10 +12,10 @@ pub(super) const BACKLOG: usize = 1024;
 /// The send buffer: any key set of a usual size at once. The kernel doubles it, for what it keeps
 /// with small segments. Of a longer answer the front keeps the rest.
 const SEND_BUFFER: usize = 64 << 10;
-/// The receive buffer, which the kernel doubles: two full segments of Ethernet. A longer head comes
-/// in pieces. The kernel would let it grow to megabytes, which count against the container's limit:
+/// The receive buffer, which the kernel doubles: most heads are shorter, and a longer one comes in
+/// pieces. The kernel would let it grow to megabytes, which count against the container's limit:
 /// what all connections together can leave unread in it must fit into that.
-const RECEIVE_BUFFER: usize = 3 << 10;
+const RECEIVE_BUFFER: usize = 2 << 10;
 /// How long sent bytes may stay unconfirmed before the kernel gives the client up: RFC 5482.
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence after which the kernel asks whether a client is still there.
