@@ -27,9 +27,8 @@ lint: ## formatting, clippy and rustdoc, each warning an error
 build: ## the release binary
 	$(CARGO) build --locked --release
 
-# musl's own allocator stays: with 500 connections it served 46,096 requests a second and took 14.0 MiB
-# at most; beside it, in the same run, mimalloc 0.1 served 44,370 and took 318.8 MiB (two cores;
-# CARGO=... ROUNDS=2 SECONDS_EACH=4 tests/bench/allocator).
+# musl's own allocator stays: mimalloc is faster and takes several times the memory at rest. What it
+# gains and costs: CARGO=... ROUNDS=2 SECONDS_EACH=4 tests/bench/allocator.
 .PHONY: static
 static: ## the release binary, fully static, for x86_64 (needs a musl target and musl-gcc)
 	$(CARGO) build --locked --release --target x86_64-unknown-linux-musl
