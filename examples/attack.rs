@@ -348,12 +348,13 @@ fn crowds() -> Vec<Attack> {
     };
     vec![
         Attack { crowd: true, ..attack("nobody is silent", 5000, busy) },
-        // Each comes again as soon as it was evicted.
+        // Each comes again as soon as it was evicted; those without a place are as many as the kernel
+        // queues.
         Attack {
             crowd: true,
             ..attack(
                 "new ones, all places taken",
-                5000,
+                4000,
                 Tactic { openings: vec![get("")], ..Tactic::default() },
             )
         },
