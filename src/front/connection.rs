@@ -18,8 +18,8 @@ use crate::reply::Bytes;
 /// Bytes that are read at a time; that much of a pipeline is held beside the request that is being
 /// answered.
 pub(super) const READ: usize = 2 << 10;
-/// How many bytes are read and dropped of a client that sends on after its end: nginx's default
-/// for what it discards is a second's or more.
+/// How many bytes are read and dropped of a client that goes on sending after its last answer or a
+/// refusal, so that they do not reset the connection: RFC 9112 §9.6.
 const DROPPED_BYTES: usize = 32 << 10;
 /// Bytes of empty lines before a request: RFC 9112 §2.2 asks for one line to be ignored, and a
 /// client that sends nothing else must not keep the front busy.
