@@ -16,7 +16,8 @@ use log::{debug, error, info, warn};
 
 use crate::config::{Lifetimes, Publication};
 use crate::documents::{self, Kind, Published};
-use crate::reply::{Document, Why};
+use crate::reason::Reason;
+use crate::reply::Document;
 use crate::routes::Paths;
 use crate::upstream::{Failure, Upstream};
 
@@ -64,7 +65,7 @@ pub(crate) struct Copy {
 /// A document that cannot be served.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unavailable {
-    pub(crate) why: Why,
+    pub(crate) why: Reason,
     /// When another request may fare better.
     pub(crate) retry_after: Duration,
 }
@@ -81,9 +82,9 @@ pub(crate) struct Cache {
 
 struct State {
     shown: Arc<Shown>,
-    /// Why the last try of each document failed.
-    discovery_failed: Option<Why>,
-    jwks_failed: Option<Why>,
+    /// Reason the last try of each document failed.
+    discovery_failed: Option<Reason>,
+    jwks_failed: Option<Reason>,
     /// A round is under way.
     fetching: bool,
     /// Rounds that have ended.
@@ -97,7 +98,7 @@ struct State {
 }
 
 impl State {
-    fn failed(&mut self, kind: Kind) -> &mut Option<Why> {
+    fn failed(&mut self, kind: Kind) -> &mut Option<Reason> {
         match kind {
             Kind::Discovery => &mut self.discovery_failed,
             Kind::Jwks => &mut self.jwks_failed,
@@ -110,8 +111,8 @@ impl Cache {
     pub(crate) fn new(lifetimes: Lifetimes, workers: usize) -> Self {
         let state = State {
             shown: Arc::default(),
-            discovery_failed: Some(Why::NotFetchedYet),
-            jwks_failed: Some(Why::NotFetchedYet),
+            discovery_failed: Some(Reason::NotFetchedYet),
+            jwks_failed: Some(Reason::NotFetchedYet),
             fetching: true,
             rounds: 0,
             waiting: 0,
@@ -169,15 +170,15 @@ impl Cache {
         })
     }
 
-    fn why_not(&self, kind: Kind, shown: &Shown, failed: Option<Why>) -> Why {
+    fn why_not(&self, kind: Kind, shown: &Shown, failed: Option<Reason>) -> Reason {
         match shown.held(kind) {
-            Some(_) => Why::TooOld,
-            None => failed.unwrap_or(Why::NotFetchedYet),
+            Some(_) => Reason::TooOld,
+            None => failed.unwrap_or(Reason::NotFetchedYet),
         }
     }
 
     /// Whether both documents can be served.
-    pub(crate) fn ready(&self) -> Result<(), Why> {
+    pub(crate) fn ready(&self) -> Result<(), Reason> {
         let mut state = self.lock();
         let shown = Arc::clone(&state.shown);
         let failed = [Kind::Discovery, Kind::Jwks].map(|kind| (kind, *state.failed(kind)));
@@ -191,7 +192,7 @@ impl Cache {
     }
 
     /// Whether both documents were good in the last round; asks for another when that is old.
-    pub(crate) fn healthy(&self) -> Result<(), Why> {
+    pub(crate) fn healthy(&self) -> Result<(), Reason> {
         let mut state = self.lock();
         let is_old = state.last_round.is_some_and(|at| at.elapsed() > HEALTH_AGE);
         if is_old && !state.fetching && !state.wanted {
@@ -247,7 +248,7 @@ impl Cache {
         changed
     }
 
-    fn fail(&self, kind: Kind, why: Why) {
+    fn fail(&self, kind: Kind, why: Reason) {
         *self.lock().failed(kind) = Some(why);
     }
 

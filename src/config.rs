@@ -16,7 +16,9 @@ use std::time::Duration;
 use http::Uri;
 use serde_json::{Map, Value};
 
-use crate::documents::{self, HttpsUrl, JwksUri};
+use crate::documents::JwksUri;
+use crate::json;
+use crate::url::HttpsUrl;
 
 /// What a user can set.
 pub(crate) struct Setting {
@@ -533,7 +535,7 @@ fn jwks_uri(text: &str) -> Option<JwksUri> {
 }
 
 fn discovery_defaults(text: &str) -> Option<Map<String, Value>> {
-    match documents::parse(text.as_bytes()) {
+    match json::parse(text.as_bytes()) {
         Ok(Value::Object(members))
             if !members.contains_key("issuer") && !members.contains_key("jwks_uri") =>
         {

@@ -8,17 +8,15 @@
 
 use std::fmt;
 
-use http::Uri;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+use crate::json::{self, JsonError};
+use crate::url::{HttpsUrl, is_internal};
 
 /// The most that is taken from upstream, in bytes; some 100 times what a cluster serves.
 pub(crate) const MAX_UPSTREAM_BYTES: u64 = 1 << 20;
 /// The most that is served, in bytes: an answer must fit in a socket's send buffer.
 pub(crate) const MAX_SERVED_BYTES: usize = 128 << 10;
-/// Nesting of arrays and objects; a JWKS has 3.
-const MAX_DEPTH: usize = 16;
 
 /// Members that hold a private or symmetric key: RFC 7518 §6.2.2, §6.3.2 and §6.4, and `priv` of
 /// newer key types (AKP, for ML-DSA).
@@ -105,9 +103,9 @@ pub(crate) struct Jwks {
 /// Why a document is not let in or out.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    Json(serde_json::Error),
-    Duplicate(String),
-    TooDeep,
+    Json(JsonError),
+    /// It could not be written as JSON, which does not happen.
+    Serialise(serde_json::Error),
     NotAnObject,
     Issuer(String),
     NoString(&'static str),
@@ -122,9 +120,8 @@ pub(crate) enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Json(error) => write!(out, "it is not JSON: {error}"),
-            Self::Duplicate(name) => write!(out, "the member {name:?} stands twice in one object"),
-            Self::TooDeep => write!(out, "it is nested more than {MAX_DEPTH} deep"),
+            Self::Json(error) => write!(out, "{error}"),
+            Self::Serialise(error) => write!(out, "it cannot be serialised: {error}"),
             Self::NotAnObject => out.write_str("it is not a JSON object"),
             Self::Issuer(issuer) => {
                 write!(out, "issuer {issuer:?} is not an https URL without query and fragment")
@@ -148,7 +145,9 @@ impl fmt::Display for Refused {
 ///
 /// `OpenID` Connect Discovery 1.0 §3; that the API server has no `authorization_endpoint` is known.
 pub(crate) fn discovery(bytes: &[u8]) -> Result<Discovery, Refused> {
-    let Value::Object(members) = parse(bytes)? else { return Err(Refused::NotAnObject) };
+    let Value::Object(members) = json::parse(bytes).map_err(Refused::Json)? else {
+        return Err(Refused::NotAnObject);
+    };
     let issuer = string(&members, "issuer")?;
     let jwks_uri = string(&members, "jwks_uri")?;
     if issuer.contains(['?', '#']) || HttpsUrl::parse(&issuer).is_none() {
@@ -205,7 +204,7 @@ pub(crate) fn publish(
 ///
 /// RFC 7517 §4 and §5; an empty set would make every relying party refuse every token.
 pub(crate) fn jwks(bytes: &[u8]) -> Result<Jwks, Refused> {
-    let value = parse(bytes)?;
+    let value = json::parse(bytes).map_err(Refused::Json)?;
     let members = value.as_object().ok_or(Refused::NotAnObject)?;
     let keys = members.get("keys").and_then(Value::as_array).filter(|keys| !keys.is_empty());
     let mut kids = Vec::new();
@@ -225,120 +224,8 @@ pub(crate) fn jwks(bytes: &[u8]) -> Result<Jwks, Refused> {
 /// The bytes to serve.
 pub(crate) fn serialise(value: &Value, pretty: bool) -> Result<Vec<u8>, Refused> {
     let bytes = if pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
-    let bytes = bytes.map_err(Refused::Json)?;
+    let bytes = bytes.map_err(Refused::Serialise)?;
     if bytes.len() > MAX_SERVED_BYTES { Err(Refused::TooLarge(bytes.len())) } else { Ok(bytes) }
-}
-
-/// Parses JSON in which no object has two members of one name.
-///
-/// RFC 8259 §4 leaves open which of two such members counts, so two readers could see two
-/// documents. Numbers keep the digits that they came with.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Refused> {
-    strict(serde_json::from_slice(bytes).map_err(Refused::Json)?, MAX_DEPTH)
-}
-
-fn strict(raw: &RawValue, depth: usize) -> Result<Value, Refused> {
-    let text = raw.get();
-    let inside = depth.checked_sub(1).ok_or(Refused::TooDeep);
-    match text.as_bytes().first() {
-        Some(b'{') => {
-            let inside = inside?;
-            let Members(members) = serde_json::from_str(text).map_err(Refused::Json)?;
-            let mut object = Map::with_capacity(members.len());
-            for (name, value) in members {
-                if object.contains_key(&name) {
-                    return Err(Refused::Duplicate(name));
-                }
-                object.insert(name, strict(value, inside)?);
-            }
-            Ok(Value::Object(object))
-        }
-        Some(b'[') => {
-            let inside = inside?;
-            let items: Vec<&RawValue> = serde_json::from_str(text).map_err(Refused::Json)?;
-            items.into_iter().map(|item| strict(item, inside)).collect()
-        }
-        _ => serde_json::from_str(text).map_err(Refused::Json),
-    }
-}
-
-/// All members of an object, duplicates included, which no map of `serde_json` would show.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> serde::Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-/// The parts of an https URL that say where it leads.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct HttpsUrl {
-    /// In lower case; an IPv6 address stands in brackets.
-    host: String,
-    port: u16,
-    /// Begins with a slash; without query.
-    path: String,
-}
-
-impl HttpsUrl {
-    /// `None` for what is no absolute https URL, and for one that names a user.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let uri: Uri = text.parse().ok()?;
-        let authority = uri.authority()?;
-        let host = authority.host().to_ascii_lowercase();
-        if uri.scheme_str() != Some("https")
-            || authority.as_str().contains('@')
-            || host.is_empty()
-            || text.contains('#')
-        {
-            return None;
-        }
-        // `http` lets anything stand after an IPv6 address, and a sign before a port.
-        let port = match authority.as_str().strip_prefix(authority.host())? {
-            "" | ":" => 443,
-            after => {
-                let port = after.strip_prefix(':')?;
-                port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?
-            }
-        };
-        Some(Self { host, port, path: uri.path().to_owned() })
-    }
-
-    fn same_origin(&self, other: &Self) -> bool {
-        self.host == other.host && self.port == other.port
-    }
-}
-
-/// Whether `host` is a name or an address that only means something inside a cluster or a site.
-fn is_internal(host: &str) -> bool {
-    let host = host.trim_end_matches('.');
-    if let Ok(address) = host.parse::<std::net::Ipv4Addr>() {
-        return address.is_private() || address.is_loopback() || address.is_link_local();
-    }
-    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        return address.parse::<std::net::Ipv6Addr>().is_ok_and(|address| {
-            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
-        });
-    }
-    !host.contains('.')
-        || [".svc", ".local", ".internal", ".localhost"].iter().any(|end| host.ends_with(end))
 }
 
 #[cfg(test)]
@@ -427,7 +314,7 @@ mod tests {
     #[test]
     fn order_digits_and_unknown_members_are_kept() {
         let text = r#"{"z":1.10,"a":12345678901234567890123,"m":{"y":-0,"b":1e+400},"$serde_json::private::Number":"5"}"#;
-        let value = parse(text.as_bytes()).unwrap();
+        let value = json::parse(text.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(serialise(&value, false).unwrap()).unwrap(), text);
         let pretty = serialise(&value, true).unwrap();
         assert!(String::from_utf8(pretty).unwrap().starts_with("{\n  \"z\": 1.10,\n"));
@@ -494,32 +381,13 @@ mod tests {
     #[test]
     fn defaults_are_added_only_where_upstream_has_none() {
         let let_in = discovery(discovery_of("https://a.example", "https://a.example/k").as_bytes());
-        let Value::Object(defaults) = parse(br#"{"z":9,"claims_supported":["sub"]}"#).unwrap()
+        let Value::Object(defaults) =
+            json::parse(br#"{"z":9,"claims_supported":["sub"]}"#).unwrap()
         else {
             panic!("no object");
         };
         let published = publish(let_in.ok().unwrap(), &JwksUri::Auto, &defaults).unwrap();
         assert_eq!(published.value.get("z").unwrap().to_string(), "1");
         assert_eq!(published.value.get("claims_supported").unwrap().to_string(), r#"["sub"]"#);
-    }
-
-    #[test]
-    fn an_issuer_that_nobody_outside_can_reach_is_recognised() {
-        for host in [
-            "kubernetes",
-            "kubernetes.default.svc",
-            "kubernetes.default.svc.cluster.local",
-            "localhost",
-            "10.0.0.1",
-            "127.0.0.1",
-            "[::1]",
-            "[fd00::1]",
-            "api.corp.internal",
-        ] {
-            assert!(is_internal(host), "{host}");
-        }
-        for host in ["issuer.example", "8.8.8.8", "[2001:db8::1]", "svc.example.com"] {
-            assert!(!is_internal(host), "{host}");
-        }
     }
 }

@@ -9,42 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::documents::Kind;
+use crate::reason::Reason;
 use crate::routes::DOCUMENT_METHODS;
 
 /// What every head of an answer fits into.
 const HEAD_LENGTH: usize = 512;
-
-/// Why something cannot be served: the closed list of words that a client may be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    Unreachable,
-    Timeout,
-    Unauthorized,
-    Forbidden,
-    NotFound,
-    UntrustedCertificate,
-    BadDocument,
-    NotFetchedYet,
-    TooOld,
-    Stopping,
-}
-
-impl Why {
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not-found",
-            Self::UntrustedCertificate => "untrusted-certificate",
-            Self::BadDocument => "bad-document",
-            Self::NotFetchedYet => "not-fetched-yet",
-            Self::TooOld => "too-old",
-            Self::Stopping => "stopping",
-        }
-    }
-}
 
 /// A document ready to be served.
 pub(crate) struct Document {
@@ -183,7 +152,7 @@ pub(crate) fn text(asked: &Asked<'_>, now: SystemTime, status: u16, text: &str) 
 pub(crate) fn unavailable(
     asked: &Asked<'_>,
     now: SystemTime,
-    why: Why,
+    why: Reason,
     retry_after: Duration,
 ) -> Reply {
     let seconds = retry_after.as_millis().div_ceil(1000).max(1);
@@ -349,8 +318,12 @@ mod tests {
 
     #[test]
     fn retry_after_is_never_zero() {
-        let reply =
-            unavailable(&asked("GET", &[]), SystemTime::UNIX_EPOCH, Why::Timeout, Duration::ZERO);
+        let reply = unavailable(
+            &asked("GET", &[]),
+            SystemTime::UNIX_EPOCH,
+            Reason::Timeout,
+            Duration::ZERO,
+        );
         assert!(text(&reply).contains("\r\nRetry-After: 1\r\n"));
     }
 }

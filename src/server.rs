@@ -21,7 +21,8 @@ use crate::config::Listen;
 use crate::documents::Kind;
 use crate::front::{Front, FrontError, Id, Inbox, Last, Message, Report, head};
 use crate::logging::{self, Line};
-use crate::reply::{self, Asked, Bytes, Freshness, Reply, Why};
+use crate::reason::Reason;
+use crate::reply::{self, Asked, Bytes, Freshness, Reply};
 use crate::routes::{self, Probe, Resource, Route};
 
 /// Longest path in an access line, in bytes; the front lets in ASCII only.
@@ -154,7 +155,7 @@ impl Site {
     pub(crate) fn probe(&self, probe: Probe, asked: &Asked<'_>) -> Reply {
         let (state, says) = match probe {
             Probe::Livez => (Ok(()), ""),
-            Probe::Readyz if self.is_stopping() => (Err(Why::Stopping), "not ready"),
+            Probe::Readyz if self.is_stopping() => (Err(Reason::Stopping), "not ready"),
             Probe::Readyz => (self.cache.ready(), "not ready"),
             Probe::Healthz => (self.cache.healthy(), "unhealthy"),
         };

@@ -27,7 +27,7 @@ use ureq::{Agent, Timeout};
 
 use crate::config::UpstreamConfig;
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES, Refused};
-use crate::reply::Why;
+use crate::reason::Reason;
 
 const USER_AGENT: &str = concat!("kube-issuer-gateway/", env!("CARGO_PKG_VERSION"));
 /// Of an answer of upstream; kube-apiserver sends some 500 bytes.
@@ -171,7 +171,7 @@ fn agent(certificates: &[Certificate<'static>]) -> Agent {
     Agent::with_parts(config, DefaultConnector::default(), BoundedResolver::default())
 }
 
-/// Why a fetch failed: what was tried and what came of it.
+/// Reason a fetch failed: what was tried and what came of it.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Token { path: PathBuf, cause: io::Error },
@@ -189,19 +189,19 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// What a client may be told of it.
-    pub(crate) fn why(&self) -> Why {
+    pub(crate) fn why(&self) -> Reason {
         match self {
-            Self::Token { .. } | Self::Unauthorized => Why::Unauthorized,
-            Self::Unreachable { .. } | Self::NameNotResolved { .. } => Why::Unreachable,
-            Self::Timeout { .. } => Why::Timeout,
-            Self::UntrustedCertificate { .. } => Why::UntrustedCertificate,
-            Self::Forbidden => Why::Forbidden,
-            Self::NotFound => Why::NotFound,
+            Self::Token { .. } | Self::Unauthorized => Reason::Unauthorized,
+            Self::Unreachable { .. } | Self::NameNotResolved { .. } => Reason::Unreachable,
+            Self::Timeout { .. } => Reason::Timeout,
+            Self::UntrustedCertificate { .. } => Reason::UntrustedCertificate,
+            Self::Forbidden => Reason::Forbidden,
+            Self::NotFound => Reason::NotFound,
             // An API server that is starting, stopping or overloaded is as good as away.
             Self::Status(status) if status.is_server_error() || status.as_u16() == 429 => {
-                Why::Unreachable
+                Reason::Unreachable
             }
-            Self::Status(_) | Self::TooLarge | Self::Document(_) => Why::BadDocument,
+            Self::Status(_) | Self::TooLarge | Self::Document(_) => Reason::BadDocument,
         }
     }
 
@@ -209,7 +209,10 @@ impl Failure {
     pub(crate) fn concerns_both(&self) -> bool {
         matches!(
             self.why(),
-            Why::Unauthorized | Why::Unreachable | Why::Timeout | Why::UntrustedCertificate
+            Reason::Unauthorized
+                | Reason::Unreachable
+                | Reason::Timeout
+                | Reason::UntrustedCertificate
         )
     }
 
@@ -380,7 +383,7 @@ struct BoundedResolver {
     under_way: Arc<AtomicUsize>,
 }
 
-/// Why a name was not resolved.
+/// Reason a name was not resolved.
 #[derive(Debug)]
 pub(crate) enum LookupError {
     /// So many look-ups hang already.
