@@ -3,8 +3,8 @@
 
 use log::Level;
 
-use crate::reply::Asked;
-use crate::routes::{self, Resource, Route};
+use crate::http::reply::Asked;
+use crate::http::routes::{self, Resource, Route};
 use crate::server::{Answer, Site};
 
 /// Threads that answer here: an answer never waits, for upstream or for a client, so one would do;

@@ -16,9 +16,9 @@ use log::{debug, error, info, warn};
 
 use crate::config::{Lifetimes, Publication};
 use crate::documents::{self, Kind, Published};
+use crate::http::representation::Representation;
+use crate::http::routes::Paths;
 use crate::reason::Reason;
-use crate::reply::Document;
-use crate::routes::Paths;
 use crate::upstream::{Failure, Upstream};
 
 /// How old the last round may be before `/healthz` asks for another.
@@ -32,7 +32,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// A document and when upstream last said that it is right.
 #[derive(Clone)]
 pub(crate) struct Held {
-    document: Arc<Document>,
+    document: Arc<Representation>,
     confirmed: Instant,
 }
 
@@ -55,7 +55,7 @@ impl Shown {
 
 /// A document to answer with.
 pub(crate) struct Copy {
-    pub(crate) document: Arc<Document>,
+    pub(crate) document: Arc<Representation>,
     /// Since upstream last confirmed it.
     pub(crate) age: Duration,
     /// Whether it was there without waiting.
@@ -82,7 +82,7 @@ pub(crate) struct Cache {
 
 struct State {
     shown: Arc<Shown>,
-    /// Reason the last try of each document failed.
+    /// Why the last try of each document failed.
     discovery_failed: Option<Reason>,
     jwks_failed: Option<Reason>,
     /// A round is under way.
@@ -225,7 +225,7 @@ impl Cache {
     fn store(
         &self,
         kind: Kind,
-        document: Document,
+        document: Representation,
         confirmed: Instant,
         paths: Option<Paths>,
     ) -> bool {
@@ -378,7 +378,7 @@ impl Refresher {
 
     fn store(&self, kind: Kind, body: Vec<u8>, confirmed: Instant, paths: Option<Paths>) {
         let bytes = body.len();
-        if self.cache.store(kind, Document::new(kind, body), confirmed, paths) {
+        if self.cache.store(kind, Representation::new(kind, body), confirmed, paths) {
             info!(document = kind.name(), bytes; "document changed");
         }
     }

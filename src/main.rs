@@ -21,14 +21,13 @@
 mod config;
 mod server;
 mod admin;
-mod routes;
-mod reply;
 mod cache;
 mod documents;
 mod json;
 mod url;
 mod reason;
 mod upstream;
+mod http;
 mod front;
 mod logging;
 
@@ -51,7 +50,7 @@ use signal_hook::iterator::Signals;
 use crate::cache::{Cache, Refresher};
 use crate::config::{Config, MaxConnections, Mistakes, SETTINGS};
 use crate::front::Counts;
-use crate::reply::Asked;
+use crate::http::reply::Asked;
 use crate::server::{ListenError, Listener, Site};
 use crate::upstream::{CaError, Upstream};
 

@@ -1,6 +1,6 @@
 //! The closed list of words that a client may be told.
 
-/// Reason something cannot be served: the closed list of words that a client may be told.
+/// Why something cannot be served: the closed list of words that a client may be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Unreachable,

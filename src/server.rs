@@ -20,10 +20,10 @@ use crate::cache::{Cache, Copy, Shown, Unavailable};
 use crate::config::Listen;
 use crate::documents::Kind;
 use crate::front::{Front, FrontError, Id, Inbox, Last, Message, Report, head};
+use crate::http::reply::{self, Asked, Bytes, Freshness, Reply};
+use crate::http::routes::{self, Probe, Resource, Route};
 use crate::logging::{self, Line};
 use crate::reason::Reason;
-use crate::reply::{self, Asked, Bytes, Freshness, Reply};
-use crate::routes::{self, Probe, Resource, Route};
 
 /// Longest path in an access line, in bytes; the front lets in ASCII only.
 const LOGGED_PATH: usize = 200;

@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 use super::head::{self, Refusal};
 use super::inbox::{Id, Last};
-use crate::reply::Bytes;
+use crate::http::reply::Bytes;
 
 /// Bytes that are read at a time; that much of a pipeline is held beside the request that is being
 /// answered.

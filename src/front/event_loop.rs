@@ -23,8 +23,8 @@ use super::head::{self, Refusal};
 use super::inbox::{Id, Inbox, Last, Message};
 use super::lane::Lane;
 use super::listener;
+use crate::http::reply::{self, Bytes};
 use crate::logging::{self, Line};
-use crate::reply::{self, Bytes};
 
 /// Connections that are accepted in one round of the loop, so that those there are wait little.
 const ACCEPTED: usize = 64;

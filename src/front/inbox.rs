@@ -12,7 +12,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io;
 
 use super::Report;
-use crate::reply::Bytes;
+use crate::http::reply::Bytes;
 
 /// Names one connection for the life of the program: its slot, and which of the connections that
 /// have had this slot it is. 32 bits of that come round after four billion connections in one slot.

@@ -8,49 +8,13 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::documents::Kind;
 use crate::reason::Reason;
-use crate::routes::DOCUMENT_METHODS;
+
+use super::representation::{Representation, constant_headers};
+use super::routes::DOCUMENT_METHODS;
 
 /// What every head of an answer fits into.
 const HEAD_LENGTH: usize = 512;
-
-/// A document ready to be served.
-pub(crate) struct Document {
-    /// Shared by all answers that are on their way.
-    body: Arc<[u8]>,
-    /// Quoted, strong: RFC 9110 §8.8.3. A hash of the body, so that all replicas agree.
-    etag: String,
-    /// Header lines of a 200.
-    headers: String,
-}
-
-impl Document {
-    pub(crate) fn new(kind: Kind, body: Vec<u8>) -> Self {
-        let mut etag = String::with_capacity(66);
-        etag.push('"');
-        for byte in ring::digest::digest(&ring::digest::SHA256, &body).as_ref() {
-            etag.push_str(&format!("{byte:02x}"));
-        }
-        etag.push('"');
-        let headers = format!(
-            "Content-Type: {}\r\nContent-Length: {}\r\n{}",
-            kind.media_type(),
-            body.len(),
-            constant_headers(&etag),
-        );
-        Self { body: body.into(), etag, headers }
-    }
-
-    pub(crate) fn body(&self) -> &[u8] {
-        &self.body
-    }
-}
-
-/// The header lines that a 304 has in common with the 200: RFC 9110 §15.4.5.
-fn constant_headers(etag: &str) -> String {
-    format!("ETag: {etag}\r\nAccess-Control-Allow-Origin: *\r\nX-Content-Type-Options: nosniff\r\n")
-}
 
 /// What of a request shapes its answer.
 pub(crate) struct Asked<'a> {
@@ -100,7 +64,7 @@ pub(crate) struct Freshness {
 /// `max-age` is what is left of `CLIENT_CACHE_TTL` since the copy was confirmed, so that no client
 /// holds a copy for longer than that after upstream said it is right: RFC 9111 §4.2. There is no
 /// `Age`, which would be taken off a second time.
-pub(crate) fn document(document: &Document, asked: &Asked<'_>, fresh: &Freshness) -> Reply {
+pub(crate) fn document(document: &Representation, asked: &Asked<'_>, fresh: &Freshness) -> Reply {
     let max_age = fresh.client_cache_ttl.as_secs().saturating_sub(fresh.age.as_secs());
     let expires = fresh.now.checked_add(Duration::from_secs(max_age)).unwrap_or(fresh.now);
     let unchanged = matches(&asked.if_none_match, &document.etag);
@@ -243,6 +207,7 @@ const fn reason(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documents::Kind;
 
     fn asked<'a>(method: &'a str, if_none_match: &[&'a str]) -> Asked<'a> {
         Asked { method, path: "/", if_none_match: if_none_match.to_vec(), connection: None }
@@ -253,7 +218,7 @@ mod tests {
     }
 
     fn answer(asked: &Asked<'_>, age: Duration) -> String {
-        let held = Document::new(Kind::Jwks, b"{}".to_vec());
+        let held = Representation::new(Kind::Jwks, b"{}".to_vec());
         let client_cache_ttl = Duration::from_secs(3600);
         let fresh = Freshness { age, client_cache_ttl, now: SystemTime::UNIX_EPOCH };
         text(&document(&held, asked, &fresh))

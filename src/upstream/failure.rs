@@ -1,0 +1,133 @@
+//! Why a fetch failed, in the words of the log and in those that a client may be told.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::StatusCode;
+use ureq::Timeout;
+
+use super::resolver::LookupError;
+use crate::documents::{MAX_UPSTREAM_BYTES, Refused};
+use crate::reason::Reason;
+
+/// Why a fetch failed: what was tried and what came of it.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Token { path: PathBuf, cause: io::Error },
+    Unreachable { base: String, cause: String },
+    NameNotResolved { base: String, cause: LookupError },
+    Timeout { base: String, bound: Duration, during: Timeout },
+    UntrustedCertificate { base: String, ca_path: PathBuf, cause: String },
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    Status(StatusCode),
+    TooLarge,
+    Document(Refused),
+}
+
+impl Failure {
+    /// What a client may be told of it.
+    pub(crate) fn why(&self) -> Reason {
+        match self {
+            Self::Token { .. } | Self::Unauthorized => Reason::Unauthorized,
+            Self::Unreachable { .. } | Self::NameNotResolved { .. } => Reason::Unreachable,
+            Self::Timeout { .. } => Reason::Timeout,
+            Self::UntrustedCertificate { .. } => Reason::UntrustedCertificate,
+            Self::Forbidden => Reason::Forbidden,
+            Self::NotFound => Reason::NotFound,
+            // An API server that is starting, stopping or overloaded is as good as away.
+            Self::Status(status) if status.is_server_error() || status.as_u16() == 429 => {
+                Reason::Unreachable
+            }
+            Self::Status(_) | Self::TooLarge | Self::Document(_) => Reason::BadDocument,
+        }
+    }
+
+    /// Whether the other document would fail in the same way, so that it need not be asked for.
+    pub(crate) fn concerns_both(&self) -> bool {
+        matches!(
+            self.why(),
+            Reason::Unauthorized
+                | Reason::Unreachable
+                | Reason::Timeout
+                | Reason::UntrustedCertificate
+        )
+    }
+
+    /// What an operator can do about it.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => {
+                "make SA_TOKEN_PATH a token of the gateway's ServiceAccount \
+                 (automountServiceAccountToken)"
+            }
+            Self::Unreachable { .. } => {
+                "see whether the API server runs, whether UPSTREAM_HOST is right and whether a \
+                 NetworkPolicy is in the way"
+            }
+            Self::NameNotResolved { .. } => {
+                "see whether the cluster's DNS answers and the name in UPSTREAM_HOST is right"
+            }
+            Self::Timeout { .. } => {
+                "see whether the API server is overloaded or a NetworkPolicy drops packets, or \
+                 raise UPSTREAM_TIMEOUT_SECONDS"
+            }
+            Self::UntrustedCertificate { .. } => {
+                "make SA_CA_CERT_PATH the CA of the API server's certificate, and UPSTREAM_HOST \
+                 one of its names"
+            }
+            Self::Unauthorized => {
+                "the token is expired, revoked or of another cluster: see whether SA_TOKEN_PATH \
+                 is renewed"
+            }
+            Self::Forbidden => {
+                "bind the ClusterRole system:service-account-issuer-discovery to the gateway's \
+                 ServiceAccount"
+            }
+            Self::NotFound => {
+                "give kube-apiserver a --service-account-issuer that is an https URL: without one \
+                 it does not serve these paths"
+            }
+            Self::Status(_) => "see the API server's log; UPSTREAM_HOST may lead to something else",
+            Self::TooLarge | Self::Document(_) => {
+                "see what UPSTREAM_HOST leads to: kubectl get --raw shows the document"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token { path, cause } => {
+                write!(out, "cannot read the token {}: {cause}", path.display())
+            }
+            Self::Unreachable { base, cause } => write!(out, "cannot reach {base}: {cause}"),
+            Self::NameNotResolved { base, cause } => {
+                write!(out, "cannot resolve the name in {base}: {cause}")
+            }
+            Self::Timeout { base, bound, during } => write!(
+                out,
+                "no whole answer from {base} within UPSTREAM_TIMEOUT_SECONDS, {bound:?} ({during})"
+            ),
+            Self::UntrustedCertificate { base, ca_path, cause } => write!(
+                out,
+                "the certificate of {base} is not trusted by {}: {cause}",
+                ca_path.display()
+            ),
+            Self::Unauthorized => out.write_str("upstream refused the token (401)"),
+            Self::Forbidden => {
+                out.write_str("upstream took the token but does not allow the path (403)")
+            }
+            Self::NotFound => out.write_str("upstream does not have the path (404)"),
+            Self::Status(status) => write!(out, "upstream answered {}", status.as_u16()),
+            Self::TooLarge => {
+                write!(out, "upstream's answer is larger than {MAX_UPSTREAM_BYTES} bytes")
+            }
+            Self::Document(refused) => write!(out, "the document is refused: {refused}"),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The API server: two bounded GETs with the gateway's own token, over TLS that trusts the
+//! cluster's CA and nothing else.
+//!
+//! The token and the CA are files that the kubelet swaps while we run, so both are read anew for
+//! each fetch: a few kilobytes once in `CACHE_TTL_SECONDS` cost less than to watch them. Defaults of
+//! ureq are set here one by one and never relied on. What upstream says besides the document (its
+//! headers, its error texts) goes no further than this file.
+//!
+//! Used by one thread, the refresher, and so without any lock.
+
+mod failure;
+mod resolver;
+mod trust;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use log::{info, warn};
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
+
+pub(crate) use failure::Failure;
+use resolver::{BoundedResolver, LookupError};
+pub(crate) use trust::CaError;
+use trust::{Token, certificate_error};
+
+use crate::config::UpstreamConfig;
+use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
+
+const USER_AGENT: &str = concat!("kube-issuer-gateway/", env!("CARGO_PKG_VERSION"));
+/// Of an answer of upstream; kube-apiserver sends some 500 bytes.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+
+/// The API server, and how it is reached.
+pub(crate) struct Upstream {
+    config: UpstreamConfig,
+    /// The contents of the CA file that `agent` trusts.
+    ca: Vec<u8>,
+    agent: Agent,
+}
+
+impl Upstream {
+    /// Reads the CA file, which must hold a certificate.
+    pub(crate) fn new(config: UpstreamConfig) -> Result<Self, CaError> {
+        let ca = CaError::read(&config.ca_path)?;
+        let agent = agent(&CaError::certificates(&config.ca_path, &ca)?);
+        Ok(Self { config, ca, agent })
+    }
+
+    /// Fetches one document, as upstream sent it, within `UPSTREAM_TIMEOUT_SECONDS` in all.
+    pub(crate) fn fetch(&mut self, kind: Kind) -> Result<Vec<u8>, Failure> {
+        self.follow_ca();
+        let deadline = Instant::now() + self.config.timeout;
+        match self.exchange(kind, deadline) {
+            // The token may have been replaced since it was read.
+            Err(Failure::Unauthorized) => self.exchange(kind, deadline),
+            outcome => outcome,
+        }
+    }
+
+    /// Takes up a CA file that changed, and with it drops the connections that the old one let in.
+    ///
+    /// One that cannot be used is told and changes nothing.
+    fn follow_ca(&mut self) {
+        let path = &self.config.ca_path;
+        let changed = CaError::read(path).and_then(|ca| {
+            if ca == self.ca {
+                return Ok(None);
+            }
+            Ok(Some((agent(&CaError::certificates(path, &ca)?), ca)))
+        });
+        match changed {
+            Ok(None) => {}
+            Ok(Some((agent, ca))) => {
+                info!(path:% = path.display(); "CA file changed and is in use");
+                (self.agent, self.ca) = (agent, ca);
+            }
+            Err(error) => warn!(error:%; "CA file cannot be used, the last good one stays in use"),
+        }
+    }
+
+    fn exchange(&self, kind: Kind, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let token = Token::read(&self.config.token_path)?;
+        match self.get(kind, &token, deadline) {
+            // A kept connection that upstream closed just now shows only when it is used. A GET
+            // may be sent again: RFC 9110 §9.2.2.
+            Err(ureq::Error::Io(error)) if is_dead_connection(&error) => {
+                self.get(kind, &token, deadline)
+            }
+            outcome => outcome,
+        }
+        .map_err(|error| self.failure(error))?
+    }
+
+    /// One request and its answer; the inner result is what upstream's status says.
+    fn get(
+        &self,
+        kind: Kind,
+        token: &Token,
+        deadline: Instant,
+    ) -> Result<Result<Vec<u8>, Failure>, ureq::Error> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut response = self
+            .agent
+            .get(format!("{}{}", self.config.base, kind.path()))
+            .config()
+            .timeout_global(Some(left))
+            .build()
+            .header(http::header::ACCEPT, kind.media_type())
+            .header(http::header::AUTHORIZATION, &token.0)
+            .call()?;
+        Ok(match response.status() {
+            StatusCode::OK => {
+                Ok(response.body_mut().with_config().limit(MAX_UPSTREAM_BYTES).read_to_vec()?)
+            }
+            StatusCode::UNAUTHORIZED => Err(Failure::Unauthorized),
+            StatusCode::FORBIDDEN => Err(Failure::Forbidden),
+            StatusCode::NOT_FOUND => Err(Failure::NotFound),
+            status => Err(Failure::Status(status)),
+        })
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "ureq's errors are an open list")]
+    fn failure(&self, error: ureq::Error) -> Failure {
+        let base = self.config.base.clone();
+        match error {
+            ureq::Error::Timeout(during) => {
+                Failure::Timeout { base, bound: self.config.timeout, during }
+            }
+            ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
+            ureq::Error::Other(cause) => match cause.downcast::<LookupError>() {
+                Ok(cause) => Failure::NameNotResolved { base, cause: *cause },
+                Err(cause) => Failure::Unreachable { base, cause: cause.to_string() },
+            },
+            error => match certificate_error(&error) {
+                Some(cause) => Failure::UntrustedCertificate {
+                    base,
+                    ca_path: self.config.ca_path.clone(),
+                    cause: cause.to_string(),
+                },
+                None => Failure::Unreachable { base, cause: error.to_string() },
+            },
+        }
+    }
+}
+
+/// Every setting of ureq that a default could change for the worse.
+fn agent(certificates: &[Certificate<'static>]) -> Agent {
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(certificates))
+        .disable_verification(false)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .user_agent(USER_AGENT)
+        .max_response_header_size(MAX_HEADER_BYTES)
+        .max_idle_connections(1)
+        .max_idle_connections_per_host(1)
+        // kube-apiserver keeps an idle connection for longer than any CACHE_TTL_SECONDS in use.
+        .max_idle_age(Duration::from_secs(90))
+        .build();
+    Agent::with_parts(config, DefaultConnector::default(), BoundedResolver::default())
+}
+
+/// Whether a request may have failed only because the connection had been closed meanwhile.
+fn is_dead_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+    )
+}

@@ -1,0 +1,83 @@
+//! The gateway's own token, the CAs that it trusts, and what TLS says of a certificate.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http::HeaderValue;
+use ureq::tls::Certificate;
+
+use super::failure::Failure;
+
+/// The gateway's own token, as the value of `Authorization`. Its `Debug` shows nothing.
+pub(super) struct Token(pub(super) HeaderValue);
+
+impl Token {
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let failed = |cause| Failure::Token { path: path.to_owned(), cause };
+        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let token = text.trim();
+        let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+            .ok()
+            .filter(|_| !token.is_empty())
+            .ok_or_else(|| failed(io::Error::other("it holds no token")))?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Token")
+    }
+}
+
+/// A CA file that cannot be used.
+#[derive(Debug)]
+pub(crate) struct CaError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+impl CaError {
+    pub(super) fn read(path: &Path) -> Result<Vec<u8>, Self> {
+        std::fs::read(path).map_err(|cause| Self { path: path.to_owned(), cause })
+    }
+
+    /// The certificates of a bundle in PEM: RFC 7468 §5. One at least, and each a certificate.
+    ///
+    /// rustls-pemfile is archived (RUSTSEC-2025-0134): a thin wrapper of rustls-pki-types, which
+    /// is maintained and does the parsing. This is the one place that would change.
+    pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<Certificate<'static>>, Self> {
+        let failed = |cause| Self { path: path.to_owned(), cause };
+        let mut certificates = Vec::new();
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in rustls_pemfile::certs(&mut &*pem) {
+            let certificate = certificate.map_err(failed)?;
+            certificates.push(Certificate::from_der(&certificate).to_owned());
+            roots.add(certificate).map_err(|error| failed(io::Error::other(error)))?;
+        }
+        if certificates.is_empty() {
+            return Err(failed(io::Error::other("it holds no certificate in PEM")));
+        }
+        Ok(certificates)
+    }
+}
+
+impl fmt::Display for CaError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, cause } = self;
+        write!(out, "SA_CA_CERT_PATH {path:?} cannot be used as a bundle of CAs: {cause}")
+    }
+}
+
+/// The reason why rustls did not believe upstream's certificate, when that is what failed.
+#[expect(clippy::wildcard_enum_match_arm, reason = "ureq's errors are an open list")]
+pub(super) fn certificate_error(error: &ureq::Error) -> Option<&rustls::CertificateError> {
+    let error = match error {
+        ureq::Error::Rustls(error) => error,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref()?,
+        _ => return None,
+    };
+    if let rustls::Error::InvalidCertificate(cause) = error { Some(cause) } else { None }
+}
