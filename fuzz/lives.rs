@@ -1,7 +1,7 @@
 //! Random lives of the admission machine, on a simulated clock: what a listener and its clients may
 //! do, in any order, and what must hold after each step.
 //!
-//! Driven by random bytes in the unit tests of `src/front/admission.rs`, and by the fuzz target
+//! Driven by random bytes in the unit tests of `src/front/admission/mod.rs`, and by the fuzz target
 //! `admission`. The driver does as the front does and no more: it asks for room before it accepts,
 //! obeys what it is told, and keeps a simple model of its own of who does what.
 

@@ -9,7 +9,6 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::Lifetimes;
 use crate::documents::Kind;
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
@@ -17,6 +16,14 @@ use crate::reason::Reason;
 
 /// How old the last round may be before `/healthz` asks for another.
 const HEALTH_AGE: Duration = Duration::from_secs(5);
+/// How long copies live.
+#[derive(Clone, Copy)]
+pub(crate) struct Lifetimes {
+    pub(crate) cache_ttl: Duration,
+    /// At least `cache_ttl`.
+    pub(crate) max_stale: Duration,
+}
+
 /// A document and when upstream last said that it is right.
 #[derive(Clone)]
 pub(crate) struct Held {

@@ -70,6 +70,23 @@ pub(crate) enum JwksUri {
     Fixed(String),
 }
 
+/// How documents are serialised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Indented by two spaces.
+    Pretty,
+    /// Without any white space.
+    Compact,
+}
+
+/// How a document is made from what upstream sent.
+pub(crate) struct Publication {
+    pub(crate) jwks_uri: JwksUri,
+    /// Has neither `issuer` nor `jwks_uri`.
+    pub(crate) discovery_defaults: Map<String, Value>,
+    pub(crate) layout: Layout,
+}
+
 /// A discovery document that was let in.
 pub(crate) struct Discovery {
     members: Map<String, Value>,
@@ -222,8 +239,11 @@ pub(crate) fn jwks(bytes: &[u8]) -> Result<Jwks, Refused> {
 }
 
 /// The bytes to serve.
-pub(crate) fn serialise(value: &Value, pretty: bool) -> Result<Vec<u8>, Refused> {
-    let bytes = if pretty { serde_json::to_vec_pretty(value) } else { serde_json::to_vec(value) };
+pub(crate) fn serialise(value: &Value, layout: Layout) -> Result<Vec<u8>, Refused> {
+    let bytes = match layout {
+        Layout::Pretty => serde_json::to_vec_pretty(value),
+        Layout::Compact => serde_json::to_vec(value),
+    };
     let bytes = bytes.map_err(Refused::Serialise)?;
     if bytes.len() > MAX_SERVED_BYTES { Err(Refused::TooLarge(bytes.len())) } else { Ok(bytes) }
 }
@@ -308,22 +328,22 @@ mod tests {
         let set = format!(r#"{{"keys":[{KEY},{{"kty":"AKP","alg":"ML-DSA-65","pub":"x"}}]}}"#);
         let let_in = jwks(set.as_bytes()).unwrap();
         assert_eq!(let_in.kids, ["a"]);
-        assert_eq!(serialise(&let_in.value, false).unwrap(), set.as_bytes());
+        assert_eq!(serialise(&let_in.value, Layout::Compact).unwrap(), set.as_bytes());
     }
 
     #[test]
     fn order_digits_and_unknown_members_are_kept() {
         let text = r#"{"z":1.10,"a":12345678901234567890123,"m":{"y":-0,"b":1e+400},"$serde_json::private::Number":"5"}"#;
         let value = json::parse(text.as_bytes()).unwrap();
-        assert_eq!(String::from_utf8(serialise(&value, false).unwrap()).unwrap(), text);
-        let pretty = serialise(&value, true).unwrap();
+        assert_eq!(String::from_utf8(serialise(&value, Layout::Compact).unwrap()).unwrap(), text);
+        let pretty = serialise(&value, Layout::Pretty).unwrap();
         assert!(String::from_utf8(pretty).unwrap().starts_with("{\n  \"z\": 1.10,\n"));
     }
 
     #[test]
     fn what_is_too_large_to_serve_is_not_let_out() {
         let value = Value::String("x".repeat(MAX_SERVED_BYTES));
-        assert!(matches!(serialise(&value, false), Err(Refused::TooLarge(_))));
+        assert!(matches!(serialise(&value, Layout::Compact), Err(Refused::TooLarge(_))));
     }
 
     #[test]

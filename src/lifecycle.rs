@@ -14,15 +14,16 @@ use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Lifetimes};
 use crate::config::{Config, MaxConnections, Mistakes};
+use crate::documents::Publication;
 use crate::front::{self, Counts};
 use crate::http::reply::Asked;
 use crate::logging;
 use crate::refresher::Refresher;
 use crate::server::{ListenError, Listener};
 use crate::site::Site;
-use crate::upstream::{CaError, Upstream};
+use crate::upstream::{self, CaError, Upstream};
 
 /// Threads that answer here: an answer never waits, for upstream or for a client, so one would do;
 /// with two, one that is held up by the kernel does not keep the kubelet from its answer.
@@ -101,24 +102,45 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn start(config: Config) -> Result<Self, Fatal> {
-        let Config { lifetimes, workers, shutdown_delay, shutdown_timeout, .. } = config;
-        let upstream = Upstream::new(config.upstream).map_err(Fatal::Ca)?;
+        let Config { workers, shutdown_delay, shutdown_timeout, .. } = config;
+        let upstream = Upstream::new(upstream::Settings {
+            base: config.upstream_host,
+            timeout: config.upstream_timeout,
+            token_path: config.token_path,
+            ca_path: config.ca_path,
+        })
+        .map_err(Fatal::Ca)?;
         let most = connection_limit(&config.max_connections);
         let mut public =
-            Listener::open(config.public, "LISTEN_PORT", "front", most).map_err(Fatal::Listen)?;
-        let admin = config.admin.map(|listen| {
-            Listener::open(listen, "ADMIN_PORT", "admin-front", ADMIN_CONNECTIONS.min(most))
+            Listener::open(config.listen_addr, config.listen_port, "LISTEN_PORT", "front", most)
+                .map_err(Fatal::Listen)?;
+        let admin = config.admin_port.map(|port| {
+            Listener::open(
+                config.admin_addr,
+                port,
+                "ADMIN_PORT",
+                "admin-front",
+                ADMIN_CONNECTIONS.min(most),
+            )
         });
         let mut admin = admin.transpose().map_err(Fatal::Listen)?;
 
-        let cache = Arc::new(Cache::new(lifetimes, workers));
-        let refresher = Refresher::new(Arc::clone(&cache), upstream, config.publication);
+        let cache = Arc::new(Cache::new(
+            Lifetimes { cache_ttl: config.cache_ttl, max_stale: config.max_stale },
+            workers,
+        ));
+        let publication = Publication {
+            jwks_uri: config.jwks_uri,
+            discovery_defaults: config.discovery_defaults,
+            layout: config.layout,
+        };
+        let refresher = Refresher::new(Arc::clone(&cache), upstream, publication);
         let refresher = thread::Builder::new()
             .name("refresher".to_owned())
             .spawn(|| refresher.run())
             .map_err(Fatal::Thread)?;
 
-        let site = Arc::new(Site::new(cache, lifetimes.client_cache_ttl));
+        let site = Arc::new(Site::new(cache, config.client_cache_ttl));
         let answers = Arc::clone(&site);
         public
             .serve("worker", workers, move |asked, wait| answers.answer(asked, wait), &site)

@@ -15,7 +15,23 @@ use log::kv::{Error, Key, Value, VisitSource};
 use log::{Level, Record, error, warn};
 use serde_json::{Map, json};
 
-use crate::config::LogConfig;
+/// How lines are written, and how many.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) format: Format,
+    /// Of one kind that clients can cause.
+    pub(crate) lines_per_second: u64,
+    /// Directives of `env_logger`, known to be valid.
+    pub(crate) filter: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
 
 /// The crates whose lines are let through from `warn` up, whatever `RUST_LOG` says.
 const LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
@@ -106,11 +122,14 @@ pub(crate) fn tell_left_out() {
 }
 
 /// Starts logging; called once, before any thread is started.
-pub(crate) fn start(config: &LogConfig) {
-    MOST.store(config.lines_per_second, Ordering::Relaxed);
+pub(crate) fn start(settings: &Settings) {
+    MOST.store(settings.lines_per_second, Ordering::Relaxed);
     let mut builder = Builder::new();
-    builder.parse_filters(&config.filter).target(Target::Stderr);
-    let write = if config.json { json_line } else { text_line };
+    builder.parse_filters(&settings.filter).target(Target::Stderr);
+    let write = match settings.format {
+        Format::Json => json_line,
+        Format::Text => text_line,
+    };
     builder.format(move |out, record| {
         let is_detail = record.level() > Level::Warn;
         if is_of(record, MUTE) || is_detail && LIBRARIES.iter().any(|name| is_of(record, name)) {

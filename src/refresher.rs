@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 
 use crate::cache::Cache;
-use crate::config::Publication;
-use crate::documents::{self, Kind, Published};
+use crate::documents::{self, Kind, Publication, Published};
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::upstream::{Failure, Upstream};
@@ -100,10 +99,10 @@ impl Refresher {
     }
 
     fn take_discovery(&mut self, bytes: &[u8], asked: Instant) -> Result<(), documents::Refused> {
-        let Publication { jwks_uri, discovery_defaults, pretty } = &self.publication;
+        let Publication { jwks_uri, discovery_defaults, layout } = &self.publication;
         let discovery = documents::discovery(bytes)?;
         let published = documents::publish(discovery, jwks_uri, discovery_defaults)?;
-        let body = documents::serialise(&published.value, *pretty)?;
+        let body = documents::serialise(&published.value, *layout)?;
         self.tell_published(&published);
         let paths = Paths { issuer: Some(published.issuer_path), jwks: published.jwks_path };
         self.store(Kind::Discovery, body, asked, Some(paths));
@@ -112,7 +111,7 @@ impl Refresher {
 
     fn take_jwks(&mut self, bytes: &[u8], asked: Instant) -> Result<(), documents::Refused> {
         let jwks = documents::jwks(bytes)?;
-        let body = documents::serialise(&jwks.value, self.publication.pretty)?;
+        let body = documents::serialise(&jwks.value, self.publication.layout)?;
         self.store(Kind::Jwks, body, asked, None);
         let kids: BTreeSet<String> = jwks.kids.into_iter().collect();
         for kid in kids.difference(&self.kids) {

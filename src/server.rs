@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use log::{Level, error, log};
 use tiny_http::{Request, Server};
 
-use crate::config::Listen;
 use crate::front::{Front, FrontError, Id, Inbox, Last, Message, Report, head};
 use crate::http::reply::{Asked, Bytes};
 use crate::logging::{self, Line};
@@ -57,12 +56,13 @@ impl Listener {
     /// Listens, with a front of this name, for `most` connections at a time; `setting` names the
     /// port's setting in an error.
     pub(crate) fn open(
-        listen: Listen,
+        address: Option<IpAddr>,
+        port: u16,
         setting: &'static str,
         front: &str,
         most: usize,
     ) -> Result<Self, ListenError> {
-        let front = Front::start(front, listen.address, listen.port, most)
+        let front = Front::start(front, address, port, most)
             .map_err(|cause| ListenError { setting, cause })?;
         Ok(Self { front, workers: Vec::new() })
     }

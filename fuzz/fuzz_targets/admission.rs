@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../src/front/admission.rs"]
+#[path = "../../src/front/admission/mod.rs"]
 mod admission;
 #[path = "../lives.rs"]
 mod lives;

@@ -7,12 +7,21 @@
 #[path = "../../src/documents.rs"]
 #[allow(dead_code)]
 mod documents;
-#[path = "../../src/front/head.rs"]
+#[path = "../../src/front/head/mod.rs"]
 #[allow(dead_code)]
 mod head;
-#[path = "../../src/routes.rs"]
+#[path = "../../src/http/mod.rs"]
 #[allow(dead_code)]
-mod routes;
+mod http;
+#[path = "../../src/json.rs"]
+#[allow(dead_code)]
+mod json;
+#[path = "../../src/reason.rs"]
+#[allow(dead_code)]
+mod reason;
+#[path = "../../src/url.rs"]
+#[allow(dead_code)]
+mod url;
 
 use std::str::FromStr as _;
 
@@ -222,12 +231,13 @@ fn in_each_form(method: &str, path: &str) {
 
 /// Only exact paths lead to a document.
 fn routed(method: &str, path: &str) {
-    let paths = routes::Paths { issuer: Some("/c".to_owned()), jwks: Some("/keys".to_owned()) };
-    let _ = routes::admin(method, path);
-    let route = routes::public(method, path, &paths);
+    let paths =
+        http::routes::Paths { issuer: Some("/c".to_owned()), jwks: Some("/keys".to_owned()) };
+    let _ = http::routes::admin(method, path);
+    let route = http::routes::public(method, path, &paths);
     let known = ["/.well-known/openid-configuration", "/openid/v1/jwks"];
     let is_known = path == "/keys" || known.contains(&path.strip_prefix("/c").unwrap_or(path));
-    let is_got = matches!(route, routes::Route::Get(routes::Resource::Document(_)));
+    let is_got = matches!(route, http::routes::Route::Get(http::routes::Resource::Document(_)));
     assert_eq!(is_got, is_known && ["GET", "HEAD"].contains(&method), "{method} {path}");
 }
 

@@ -8,12 +8,18 @@
 #[path = "../../src/documents.rs"]
 #[allow(dead_code)]
 mod documents;
-#[path = "../../src/reply.rs"]
+#[path = "../../src/http/mod.rs"]
 #[allow(dead_code)]
-mod reply;
-#[path = "../../src/routes.rs"]
+mod http;
+#[path = "../../src/json.rs"]
 #[allow(dead_code)]
-mod routes;
+mod json;
+#[path = "../../src/reason.rs"]
+#[allow(dead_code)]
+mod reason;
+#[path = "../../src/url.rs"]
+#[allow(dead_code)]
+mod url;
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -21,7 +27,8 @@ use std::time::{Duration, SystemTime};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 use crate::documents::Kind;
-use crate::reply::{Asked, Document, Freshness, Reply};
+use crate::http::reply::{self, Asked, Freshness, Reply};
+use crate::http::representation::Representation;
 
 const BODY: &[u8] = br#"{"keys":[{"kty":"EC"}]}"#;
 /// The SHA-256 of it, in hexadecimal digits, by `sha256sum`.
@@ -45,8 +52,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(day) * 86_400 * 365);
     let fresh = Freshness { age, client_cache_ttl: TTL, now };
 
-    static DOCUMENT: OnceLock<Document> = OnceLock::new();
-    let document = DOCUMENT.get_or_init(|| Document::new(Kind::Jwks, BODY.to_vec()));
+    static DOCUMENT: OnceLock<Representation> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| Representation::new(Kind::Jwks, BODY.to_vec()));
     let answer = reply::document(document, &asked, &fresh);
     let held = asked.if_none_match.iter().any(|value| holds(value));
     assert_eq!(answer.status, if held { 304 } else { 200 }, "{:?}", asked.if_none_match);

@@ -5,12 +5,21 @@
 
 #![no_main]
 
-#[path = "../../src/config.rs"]
+#[path = "../../src/config/mod.rs"]
 #[allow(dead_code)]
 mod config;
 #[path = "../../src/documents.rs"]
 #[allow(dead_code)]
 mod documents;
+#[path = "../../src/json.rs"]
+#[allow(dead_code)]
+mod json;
+#[path = "../../src/logging.rs"]
+#[allow(dead_code)]
+mod logging;
+#[path = "../../src/url.rs"]
+#[allow(dead_code)]
+mod url;
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
@@ -20,8 +29,9 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 
-use crate::config::{Config, LogConfig, Mistakes, SETTINGS};
-use crate::documents::{DISCOVERY_PATH, HttpsUrl, JwksUri};
+use crate::config::{Config, Mistakes, SETTINGS};
+use crate::documents::{DISCOVERY_PATH, JwksUri};
+use crate::url::HttpsUrl;
 
 const READABLE: &str = "/dev/null";
 const FILES: [&str; 4] = ["SA_TOKEN_PATH", "TOKEN_PATH", "SA_CA_CERT_PATH", "CA_CERT_PATH"];
@@ -82,20 +92,19 @@ fn told(mistakes: &Mistakes, given: &[(OsString, OsString)]) {
     }
 }
 
-fn logs(log: &LogConfig) {
+fn logs(log: &logging::Settings) {
     within(log.lines_per_second, 1..=1_000_000);
     // `logging` gives it to a builder that would panic.
     env_filter::Builder::new().try_parse(&log.filter).expect("a filter").build();
 }
 
 fn valid(config: &Config) {
-    let Config { public, admin, upstream, lifetimes, publication, log, .. } = config;
-    if let Some(admin) = admin {
-        let same = (admin.address, admin.port) == (public.address, public.port);
-        assert!(!same || admin.port == 0);
+    if let Some(admin_port) = config.admin_port {
+        let same = (config.admin_addr, admin_port) == (config.listen_addr, config.listen_port);
+        assert!(!same || admin_port == 0);
     }
 
-    let base = upstream.base.as_str();
+    let base = config.upstream_host.as_str();
     assert!(!base.ends_with('/') && !base.contains(['?', '#']), "{base:?}");
     assert!(!base.chars().any(|c| c.is_whitespace() || c.is_control()), "{base:?}");
     let (scheme, rest) = base.split_once("://").expect("a scheme");
@@ -113,30 +122,30 @@ fn valid(config: &Config) {
         assert!(host == "localhost" || is_loopback, "{base:?}");
     }
     assert!(format!("{base}{DISCOVERY_PATH}").parse::<http::Uri>().is_ok(), "{base:?}");
-    within(upstream.timeout, seconds(0.05)..=seconds(60.0));
-    assert_eq!((upstream.token_path.as_os_str(), upstream.ca_path.as_os_str()), {
+    within(config.upstream_timeout, seconds(0.05)..=seconds(60.0));
+    assert_eq!((config.token_path.as_os_str(), config.ca_path.as_os_str()), {
         (OsStr::new(READABLE), OsStr::new(READABLE))
     });
 
-    within(lifetimes.cache_ttl, seconds(0.1)..=seconds(86_400.0));
-    within(lifetimes.max_stale, lifetimes.cache_ttl..=seconds(31_536_000.0));
-    within(lifetimes.client_cache_ttl, Duration::ZERO..=seconds(86_400.0));
+    within(config.cache_ttl, seconds(0.1)..=seconds(86_400.0));
+    within(config.max_stale, config.cache_ttl..=seconds(31_536_000.0));
+    within(config.client_cache_ttl, Duration::ZERO..=seconds(86_400.0));
 
-    if let JwksUri::Fixed(uri) = &publication.jwks_uri {
+    if let JwksUri::Fixed(uri) = &config.jwks_uri {
         assert!(HttpsUrl::parse(uri).is_some());
     }
-    for (name, value) in &publication.discovery_defaults {
+    for (name, value) in &config.discovery_defaults {
         assert!(!["issuer", "jwks_uri"].contains(&name.as_str()));
-        let text = documents::serialise(value, publication.pretty);
+        let text = documents::serialise(value, config.layout);
         let text = text.unwrap_or_else(|refused| panic!("{refused}"));
-        assert!(documents::parse(&text).is_ok_and(|again| again == *value));
+        assert!(json::parse(&text).is_ok_and(|again| again == *value));
     }
 
     within(config.workers, 2..=64);
     within(config.max_connections.most, 16..=65_536);
     within(config.shutdown_delay, Duration::ZERO..=seconds(300.0));
     within(config.shutdown_timeout, Duration::ZERO..=seconds(300.0));
-    logs(log);
+    logs(&config.log);
 }
 
 fn within<T: PartialOrd + std::fmt::Debug>(value: T, range: RangeInclusive<T>) {
@@ -152,12 +161,12 @@ fn summary(outcome: &Result<Config, Mistakes>) -> String {
     match outcome {
         Ok(config) => format!(
             "{:?} {:?} {} {:?} {:?} {:?} {} {} {:?}",
-            (config.public.address, config.public.port),
-            config.admin.map(|admin| (admin.address, admin.port)),
-            config.upstream.base,
-            (config.lifetimes.cache_ttl, config.lifetimes.max_stale),
-            (config.lifetimes.client_cache_ttl, config.shutdown_delay, config.shutdown_timeout),
-            (&config.publication.jwks_uri, &config.publication.discovery_defaults),
+            (config.listen_addr, config.listen_port),
+            (config.admin_addr, config.admin_port),
+            config.upstream_host,
+            (config.cache_ttl, config.max_stale),
+            (config.client_cache_ttl, config.shutdown_delay, config.shutdown_timeout),
+            (&config.jwks_uri, &config.discovery_defaults),
             config.workers,
             config.max_connections.most,
             config.log,

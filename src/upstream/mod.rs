@@ -13,6 +13,7 @@ mod resolver;
 mod trust;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,16 +28,25 @@ use resolver::{BoundedResolver, LookupError};
 pub(crate) use trust::CaError;
 use trust::{Token, certificate_error};
 
-use crate::config::UpstreamConfig;
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
 
 const USER_AGENT: &str = concat!("kube-issuer-gateway/", env!("CARGO_PKG_VERSION"));
 /// Of an answer of upstream; kube-apiserver sends some 500 bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
 
+/// What has to be known of the API server.
+pub(crate) struct Settings {
+    /// Scheme, authority and path, without a slash at its end.
+    pub(crate) base: String,
+    /// For one exchange, its second try included.
+    pub(crate) timeout: Duration,
+    pub(crate) token_path: PathBuf,
+    pub(crate) ca_path: PathBuf,
+}
+
 /// The API server, and how it is reached.
 pub(crate) struct Upstream {
-    config: UpstreamConfig,
+    settings: Settings,
     /// The contents of the CA file that `agent` trusts.
     ca: Vec<u8>,
     agent: Agent,
@@ -44,16 +54,16 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// Reads the CA file, which must hold a certificate.
-    pub(crate) fn new(config: UpstreamConfig) -> Result<Self, CaError> {
-        let ca = CaError::read(&config.ca_path)?;
-        let agent = agent(&CaError::certificates(&config.ca_path, &ca)?);
-        Ok(Self { config, ca, agent })
+    pub(crate) fn new(settings: Settings) -> Result<Self, CaError> {
+        let ca = CaError::read(&settings.ca_path)?;
+        let agent = agent(&CaError::certificates(&settings.ca_path, &ca)?);
+        Ok(Self { settings, ca, agent })
     }
 
     /// Fetches one document, as upstream sent it, within `UPSTREAM_TIMEOUT_SECONDS` in all.
     pub(crate) fn fetch(&mut self, kind: Kind) -> Result<Vec<u8>, Failure> {
         self.follow_ca();
-        let deadline = Instant::now() + self.config.timeout;
+        let deadline = Instant::now() + self.settings.timeout;
         match self.exchange(kind, deadline) {
             // The token may have been replaced since it was read.
             Err(Failure::Unauthorized) => self.exchange(kind, deadline),
@@ -65,7 +75,7 @@ impl Upstream {
     ///
     /// One that cannot be used is told and changes nothing.
     fn follow_ca(&mut self) {
-        let path = &self.config.ca_path;
+        let path = &self.settings.ca_path;
         let changed = CaError::read(path).and_then(|ca| {
             if ca == self.ca {
                 return Ok(None);
@@ -83,7 +93,7 @@ impl Upstream {
     }
 
     fn exchange(&self, kind: Kind, deadline: Instant) -> Result<Vec<u8>, Failure> {
-        let token = Token::read(&self.config.token_path)?;
+        let token = Token::read(&self.settings.token_path)?;
         match self.get(kind, &token, deadline) {
             // A kept connection that upstream closed just now shows only when it is used. A GET
             // may be sent again: RFC 9110 §9.2.2.
@@ -105,7 +115,7 @@ impl Upstream {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut response = self
             .agent
-            .get(format!("{}{}", self.config.base, kind.path()))
+            .get(format!("{}{}", self.settings.base, kind.path()))
             .config()
             .timeout_global(Some(left))
             .build()
@@ -125,10 +135,10 @@ impl Upstream {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "ureq's errors are an open list")]
     fn failure(&self, error: ureq::Error) -> Failure {
-        let base = self.config.base.clone();
+        let base = self.settings.base.clone();
         match error {
             ureq::Error::Timeout(during) => {
-                Failure::Timeout { base, bound: self.config.timeout, during }
+                Failure::Timeout { base, bound: self.settings.timeout, during }
             }
             ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
             ureq::Error::Other(cause) => match cause.downcast::<LookupError>() {
@@ -138,7 +148,7 @@ impl Upstream {
             error => match certificate_error(&error) {
                 Some(cause) => Failure::UntrustedCertificate {
                     base,
-                    ca_path: self.config.ca_path.clone(),
+                    ca_path: self.settings.ca_path.clone(),
                     cause: cause.to_string(),
                 },
                 None => Failure::Unreachable { base, cause: error.to_string() },

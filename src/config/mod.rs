@@ -1,0 +1,200 @@
+//! The environment, parsed once into values; nothing else in the program reads it.
+//!
+//! Every setting is a row of [`SETTINGS`], which holds its default as a user would write it: the
+//! default goes through the same parser as the user's value, and `--help` prints the same rows. All
+//! mistakes are found before any is logged. A file that a setting names is opened here, to learn at
+//! start that it can be read; its contents belong to `upstream`.
+
+mod settings;
+mod source;
+mod values;
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+pub(crate) use settings::SETTINGS;
+use settings::{
+    ADMIN_ADDR, ADMIN_PORT, CACHE_TTL_MINUTES, CACHE_TTL_SECONDS, CLIENT_CACHE_TTL_SECONDS,
+    DISCOVERY_DEFAULTS, JWKS_URI, LISTEN_ADDR, LISTEN_PORT, LOG_FORMAT, LOG_LINES_PER_SECOND,
+    MAX_CONNECTIONS, MAX_STALE_SECONDS, PRETTY_PRINT_JSON, RUST_LOG, SA_CA_CERT_PATH,
+    SA_TOKEN_PATH, SHUTDOWN_DELAY_SECONDS, SHUTDOWN_TIMEOUT_SECONDS, UPSTREAM_HOST,
+    UPSTREAM_TIMEOUT_SECONDS, WORKERS,
+};
+use source::Source;
+use values::Range;
+
+use crate::documents::{JwksUri, Layout};
+use crate::logging;
+
+/// The values of all settings.
+pub(crate) struct Config {
+    /// `None`: all addresses of this machine.
+    pub(crate) listen_addr: Option<IpAddr>,
+    pub(crate) listen_port: u16,
+    /// `None`: all addresses of this machine.
+    pub(crate) admin_addr: Option<IpAddr>,
+    /// `None`: no admin listener.
+    pub(crate) admin_port: Option<u16>,
+    /// Scheme, authority and path, without a slash at its end.
+    pub(crate) upstream_host: String,
+    /// 0.05 s to 60 s.
+    pub(crate) upstream_timeout: Duration,
+    /// 0.1 s to a day.
+    pub(crate) cache_ttl: Duration,
+    /// From `cache_ttl` to a year.
+    pub(crate) max_stale: Duration,
+    /// A day at most.
+    pub(crate) client_cache_ttl: Duration,
+    pub(crate) layout: Layout,
+    pub(crate) token_path: PathBuf,
+    pub(crate) ca_path: PathBuf,
+    pub(crate) jwks_uri: JwksUri,
+    /// Has neither `issuer` nor `jwks_uri`.
+    pub(crate) discovery_defaults: Map<String, Value>,
+    /// 2 to 64, so that one of them need never wait for upstream.
+    pub(crate) workers: usize,
+    pub(crate) max_connections: MaxConnections,
+    /// 300 s at most, as the next.
+    pub(crate) shutdown_delay: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) log: logging::Settings,
+}
+
+/// The connection limit of the public listener.
+pub(crate) struct MaxConnections {
+    /// 16 to 65536. The default fits a cgroup of 64 MiB, the kernel's memory included, when every
+    /// client does its worst: `make attack`.
+    pub(crate) most: usize,
+    /// The operator asked for this number.
+    pub(crate) is_given: bool,
+}
+
+/// What is wrong with the environment.
+#[derive(Debug)]
+pub(crate) struct Mistakes {
+    /// One for each setting that cannot be used.
+    pub(crate) sentences: Vec<String>,
+    /// How to log them: as the environment says, where that is not among the mistakes.
+    pub(crate) log: logging::Settings,
+}
+
+impl Config {
+    /// Parses the process's environment.
+    pub(crate) fn from_environment() -> Result<Self, Mistakes> {
+        Self::parse(std::env::vars_os())
+    }
+
+    /// Parses `variables`; those that are no setting of this program are ignored.
+    pub(crate) fn parse(
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Mistakes> {
+        let mut source = Source::new(variables);
+        let listen_addr = source.given(&LISTEN_ADDR, values::address);
+        let listen_port = source.parsed(&LISTEN_PORT, |text| text.parse().ok()).unwrap_or_default();
+        let admin_addr = source.given(&ADMIN_ADDR, values::address).or(listen_addr);
+        let cache_ttl = cache_ttl(&mut source);
+        let shutdown_range = Range { least: 0.0, most: 300.0 };
+        let config = Self {
+            listen_addr,
+            listen_port,
+            admin_addr,
+            admin_port: admin_port(&mut source, (admin_addr == listen_addr).then_some(listen_port)),
+            upstream_host: source.parsed(&UPSTREAM_HOST, values::upstream_base).unwrap_or_default(),
+            upstream_timeout: source
+                .seconds(&UPSTREAM_TIMEOUT_SECONDS, &Range { least: 0.05, most: 60.0 }),
+            cache_ttl,
+            max_stale: max_stale(&mut source, cache_ttl),
+            client_cache_ttl: source
+                .seconds(&CLIENT_CACHE_TTL_SECONDS, &Range { least: 0.0, most: 86_400.0 }),
+            layout: source.parsed(&PRETTY_PRINT_JSON, values::layout).unwrap_or(Layout::Pretty),
+            token_path: source.file(&SA_TOKEN_PATH),
+            ca_path: source.file(&SA_CA_CERT_PATH),
+            jwks_uri: source.parsed(&JWKS_URI, values::jwks_uri).unwrap_or(JwksUri::Auto),
+            discovery_defaults: source
+                .parsed(&DISCOVERY_DEFAULTS, values::discovery_defaults)
+                .unwrap_or_default(),
+            workers: source.parsed(&WORKERS, |text| values::whole(text, 2, 64)).unwrap_or_default(),
+            max_connections: max_connections(&mut source),
+            shutdown_delay: source.seconds(&SHUTDOWN_DELAY_SECONDS, &shutdown_range),
+            shutdown_timeout: source.seconds(&SHUTDOWN_TIMEOUT_SECONDS, &shutdown_range),
+            log: log(&mut source),
+        };
+        if source.mistakes.is_empty() {
+            Ok(config)
+        } else {
+            Err(Mistakes { sentences: source.mistakes, log: config.log })
+        }
+    }
+}
+
+/// `ADMIN_PORT`; `taken` is the public listener's port where both have the same address.
+fn admin_port(source: &mut Source, taken: Option<u16>) -> Option<u16> {
+    let (_, text) = source.text(&ADMIN_PORT);
+    if text == "off" {
+        return None;
+    }
+    let Ok(port) = text.parse() else {
+        let cause = if text.starts_with("tcp://") {
+            " (Kubernetes sets it so for a Service named admin: \
+             set enableServiceLinks: false in the pod)"
+        } else {
+            ""
+        };
+        source.mistake(ADMIN_PORT.name, &text, &format!("{}{cause}", ADMIN_PORT.must_be));
+        return None;
+    };
+    if port != 0 && Some(port) == taken {
+        source.mistakes.push(format!(
+            "LISTEN_PORT and ADMIN_PORT are both {port}: they must differ, or ADMIN_PORT be off"
+        ));
+    }
+    Some(port)
+}
+
+/// `CACHE_TTL_SECONDS`, or `CACHE_TTL_MINUTES`, its older name.
+fn cache_ttl(source: &mut Source) -> Duration {
+    let range = Range { least: 0.1, most: 86_400.0 };
+    let in_minutes = source.given(&CACHE_TTL_MINUTES, |text| values::minutes(text, &range));
+    let in_seconds = source.seconds(&CACHE_TTL_SECONDS, &range);
+    match in_minutes {
+        Some(in_minutes) if source.has(&CACHE_TTL_SECONDS) && in_minutes != in_seconds => {
+            source.mistakes.push(format!(
+                "CACHE_TTL_SECONDS is {in_seconds:?} and CACHE_TTL_MINUTES, its older name, is \
+                 {in_minutes:?}: give one of them"
+            ));
+            in_seconds
+        }
+        Some(in_minutes) => in_minutes,
+        None => in_seconds,
+    }
+}
+
+/// `MAX_STALE_SECONDS`, which is at least `cache_ttl`.
+fn max_stale(source: &mut Source, cache_ttl: Duration) -> Duration {
+    let range = Range { least: 0.0, most: 31_536_000.0 };
+    let parse = |text: &str| values::seconds(text, &range).filter(|most| *most >= cache_ttl);
+    source.parsed(&MAX_STALE_SECONDS, parse).unwrap_or_default()
+}
+
+fn max_connections(source: &mut Source) -> MaxConnections {
+    let most = source.parsed(&MAX_CONNECTIONS, |text| values::whole(text, 16, 65_536));
+    MaxConnections { most: most.unwrap_or_default(), is_given: source.has(&MAX_CONNECTIONS) }
+}
+
+fn log(source: &mut Source) -> logging::Settings {
+    let lines = source.parsed(&LOG_LINES_PER_SECOND, |text| values::whole(text, 1, 1_000_000));
+    logging::Settings {
+        format: source.parsed(&LOG_FORMAT, values::log_format).unwrap_or_default(),
+        lines_per_second: lines.unwrap_or_default(),
+        filter: source
+            .parsed(&RUST_LOG, values::log_filter)
+            .unwrap_or_else(|| RUST_LOG.default.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! The settings: name, default, what is right and what it means, in the order of `--help`.
+
+/// What a user can set.
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    /// The older programs' name for the same thing.
+    pub(crate) old_name: Option<&'static str>,
+    /// What holds when the setting is absent or empty, as a user would write it.
+    pub(crate) default: &'static str,
+    /// What is right, to complete the sentence "it must be …".
+    pub(crate) must_be: &'static str,
+    /// One line for `--help`.
+    pub(crate) meaning: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    default: &'static str,
+    must_be: &'static str,
+    meaning: &'static str,
+) -> Setting {
+    Setting { name, old_name: None, default, must_be, meaning }
+}
+
+impl Setting {
+    const fn once_called(mut self, old_name: &'static str) -> Self {
+        self.old_name = Some(old_name);
+        self
+    }
+}
+
+pub(super) const LISTEN_ADDR: Setting = setting(
+    "LISTEN_ADDR",
+    "",
+    "an IP address, such as 0.0.0.0, :: or 127.0.0.1",
+    "public listener's address; unset: all, by IPv6 and IPv4",
+);
+pub(super) const LISTEN_PORT: Setting = setting(
+    "LISTEN_PORT",
+    "8080",
+    "a port from 0 to 65535 (0 takes a free one)",
+    "public listener's port",
+);
+pub(super) const ADMIN_ADDR: Setting = setting(
+    "ADMIN_ADDR",
+    "",
+    "an IP address, such as 0.0.0.0, :: or 127.0.0.1",
+    "admin listener's address; unset: LISTEN_ADDR's",
+);
+pub(super) const ADMIN_PORT: Setting = setting(
+    "ADMIN_PORT",
+    "8081",
+    "a port from 0 to 65535, or off",
+    "admin listener's port, or off for none",
+);
+pub(super) const UPSTREAM_HOST: Setting = setting(
+    "UPSTREAM_HOST",
+    "https://kubernetes.default.svc",
+    "an https URL without query, such as https://kubernetes.default.svc (http only for loopback)",
+    "base URL of the API server; a path is allowed",
+);
+pub(super) const UPSTREAM_TIMEOUT_SECONDS: Setting = setting(
+    "UPSTREAM_TIMEOUT_SECONDS",
+    "5",
+    "a number of seconds from 0.05 to 60",
+    "bound of one upstream exchange, all in all",
+);
+pub(super) const CACHE_TTL_SECONDS: Setting = setting(
+    "CACHE_TTL_SECONDS",
+    "60",
+    "a number of seconds from 0.1 to 86400",
+    "how old a copy may be before it counts as stale",
+);
+pub(super) const CACHE_TTL_MINUTES: Setting = setting(
+    "CACHE_TTL_MINUTES",
+    "",
+    "a number of minutes, such as 2, that gives from 0.1 to 86400 seconds",
+    "k8s-jwks-proxy's name for CACHE_TTL_SECONDS",
+);
+pub(super) const MAX_STALE_SECONDS: Setting = setting(
+    "MAX_STALE_SECONDS",
+    "86400",
+    "a number of seconds from CACHE_TTL_SECONDS to 31536000",
+    "how long after its last confirmation a copy is served while upstream fails",
+);
+pub(super) const CLIENT_CACHE_TTL_SECONDS: Setting = setting(
+    "CLIENT_CACHE_TTL_SECONDS",
+    "3600",
+    "a number of seconds from 0 to 86400",
+    "max-age at most: how long a relying party may keep a copy",
+);
+pub(super) const PRETTY_PRINT_JSON: Setting =
+    setting("PRETTY_PRINT_JSON", "true", "true, false, 1 or 0", "indent the documents");
+pub(super) const SA_TOKEN_PATH: Setting = setting(
+    "SA_TOKEN_PATH",
+    "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    "a file that can be read",
+    "the gateway's own token",
+)
+.once_called("TOKEN_PATH");
+pub(super) const SA_CA_CERT_PATH: Setting = setting(
+    "SA_CA_CERT_PATH",
+    "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+    "a file that can be read",
+    "the CA of the API server's certificate",
+)
+.once_called("CA_CERT_PATH");
+pub(super) const JWKS_URI: Setting = setting(
+    "JWKS_URI",
+    "auto",
+    "auto, upstream or an https URL",
+    "which jwks_uri is published: a reachable one, upstream's, or this one",
+);
+pub(super) const DISCOVERY_DEFAULTS: Setting = setting(
+    "DISCOVERY_DEFAULTS",
+    "{}",
+    "a JSON object that holds neither issuer nor jwks_uri",
+    "members added to the discovery document where upstream has none",
+);
+pub(super) const WORKERS: Setting =
+    setting("WORKERS", "4", "a whole number from 2 to 64", "threads that answer requests");
+pub(super) const MAX_CONNECTIONS: Setting = setting(
+    "MAX_CONNECTIONS",
+    "3000",
+    "a whole number from 16 to 65536",
+    "public connections at a time, a descriptor each; lowered to the hard limit less 64",
+);
+pub(super) const SHUTDOWN_DELAY_SECONDS: Setting = setting(
+    "SHUTDOWN_DELAY_SECONDS",
+    "5",
+    "a number of seconds from 0 to 300",
+    "after SIGTERM: how long to go on serving while /readyz says 503",
+);
+pub(super) const SHUTDOWN_TIMEOUT_SECONDS: Setting = setting(
+    "SHUTDOWN_TIMEOUT_SECONDS",
+    "20",
+    "a number of seconds from 0 to 300",
+    "then: how long what is under way may take",
+);
+pub(super) const LOG_FORMAT: Setting =
+    setting("LOG_FORMAT", "text", "text or json", "json for one JSON object a line");
+pub(super) const LOG_LINES_PER_SECOND: Setting = setting(
+    "LOG_LINES_PER_SECOND",
+    "100",
+    "a whole number from 1 to 1000000",
+    "lines of one kind that clients can cause in a second; how many were left out is logged",
+);
+pub(super) const RUST_LOG: Setting = setting(
+    "RUST_LOG",
+    "info",
+    "off, error, warn, info, debug or trace (or env_logger's directives)",
+    "what is logged; debug shows probes and each refresh",
+);
+
+/// All settings in the order of `--help` and the README.
+pub(crate) const SETTINGS: [Setting; 22] = [
+    LISTEN_ADDR,
+    LISTEN_PORT,
+    ADMIN_ADDR,
+    ADMIN_PORT,
+    UPSTREAM_HOST,
+    UPSTREAM_TIMEOUT_SECONDS,
+    CACHE_TTL_SECONDS,
+    CACHE_TTL_MINUTES,
+    MAX_STALE_SECONDS,
+    CLIENT_CACHE_TTL_SECONDS,
+    PRETTY_PRINT_JSON,
+    SA_TOKEN_PATH,
+    SA_CA_CERT_PATH,
+    JWKS_URI,
+    DISCOVERY_DEFAULTS,
+    WORKERS,
+    MAX_CONNECTIONS,
+    SHUTDOWN_DELAY_SECONDS,
+    SHUTDOWN_TIMEOUT_SECONDS,
+    LOG_FORMAT,
+    LOG_LINES_PER_SECOND,
+    RUST_LOG,
+];

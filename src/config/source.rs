@@ -1,0 +1,105 @@
+//! The variables that are settings of this program, and the mistakes found in them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::settings::{SETTINGS, Setting};
+use super::values::{Range, seconds};
+
+pub(super) struct Source {
+    variables: BTreeMap<String, String>,
+    /// One sentence each.
+    pub(super) mistakes: Vec<String>,
+}
+
+impl Source {
+    pub(super) fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let mut source = Self { variables: BTreeMap::new(), mistakes: Vec::new() };
+        for (name, value) in variables {
+            let Ok(name) = name.into_string() else { continue };
+            if !SETTINGS.iter().any(|known| known.name == name || known.old_name == Some(&name)) {
+                continue;
+            }
+            match value.into_string() {
+                // Kubernetes manifests set a variable to nothing to mean "not set".
+                Ok(value) if value.trim().is_empty() => {}
+                Ok(value) => drop(source.variables.insert(name, value.trim().to_owned())),
+                Err(value) => {
+                    source.mistakes.push(format!("{name} is {value:?}, which is no UTF-8 text"));
+                }
+            }
+        }
+        source
+    }
+
+    /// Whether `setting` was given under its own name.
+    pub(super) fn has(&self, setting: &Setting) -> bool {
+        self.variables.contains_key(setting.name)
+    }
+
+    pub(super) fn mistake(&mut self, name: &str, value: &str, must_be: &str) {
+        self.mistakes.push(format!("{name} is {value:?}: it must be {must_be}"));
+    }
+
+    /// The name under which `setting` was given, or its own, and the value or the default.
+    pub(super) fn text(&mut self, setting: &Setting) -> (&'static str, String) {
+        let own = self.variables.get(setting.name);
+        let old = setting.old_name.and_then(|name| Some((name, self.variables.get(name)?)));
+        match (own, old) {
+            (Some(own), Some((old_name, old))) if own != old => {
+                let mistake = format!(
+                    "{} is {own:?} and {old_name}, its older name, is {old:?}: give one of them",
+                    setting.name
+                );
+                let own = own.clone();
+                self.mistakes.push(mistake);
+                (setting.name, own)
+            }
+            (Some(own), _) => (setting.name, own.clone()),
+            (None, Some((old_name, old))) => (old_name, old.clone()),
+            (None, None) => (setting.name, setting.default.to_owned()),
+        }
+    }
+
+    /// The value of `setting`; `None`, with the mistake noted, where `parse` has none for its text.
+    pub(super) fn parsed<T>(
+        &mut self,
+        setting: &Setting,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let (name, text) = self.text(setting);
+        let value = parse(&text);
+        if value.is_none() {
+            self.mistake(name, &text, setting.must_be);
+        }
+        value
+    }
+
+    /// The value of a setting without a default; `None` also where it is not given.
+    pub(super) fn given<T>(
+        &mut self,
+        setting: &Setting,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        if self.has(setting) { self.parsed(setting, parse) } else { None }
+    }
+
+    pub(super) fn seconds(&mut self, setting: &Setting, range: &Range) -> Duration {
+        self.parsed(setting, |text| seconds(text, range)).unwrap_or_default()
+    }
+
+    /// A file that can be read now.
+    pub(super) fn file(&mut self, setting: &Setting) -> PathBuf {
+        let (name, path) = self.text(setting);
+        let readable = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+        if let Err(error) = readable {
+            self.mistakes
+                .push(format!("{name} is {path:?}: it must be {}: {error}", setting.must_be));
+        }
+        PathBuf::from(path)
+    }
+}

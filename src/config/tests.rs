@@ -1,0 +1,121 @@
+use super::*;
+
+fn parse(variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let files = [("SA_TOKEN_PATH", "Cargo.toml"), ("SA_CA_CERT_PATH", "Cargo.toml")];
+    let all = files.iter().chain(variables).map(|(name, value)| (name.into(), value.into()));
+    Config::parse(all).map_err(|mistakes| mistakes.sentences)
+}
+
+#[test]
+fn nothing_set_or_set_to_nothing_gives_the_defaults() {
+    for variables in [&[][..], &[("LISTEN_PORT", ""), ("JWKS_URI", " "), ("WORKERS", "")]] {
+        let config = parse(variables).unwrap();
+        assert_eq!(config.listen_port, 8080);
+        assert_eq!(config.listen_addr, None);
+        assert_eq!(config.admin_port, Some(8081));
+        assert_eq!(config.upstream_host, "https://kubernetes.default.svc");
+        assert_eq!(config.upstream_timeout, Duration::from_secs(5));
+        assert_eq!(config.cache_ttl, Duration::from_secs(60));
+        assert_eq!(config.max_stale, Duration::from_secs(86_400));
+        assert_eq!(config.workers, 4);
+        assert_eq!(config.layout, Layout::Pretty);
+    }
+}
+
+#[test]
+fn each_bad_value_is_named_with_what_would_be_right() {
+    for (name, value) in [
+        ("LISTEN_ADDR", "localhost"),
+        ("LISTEN_PORT", "65536"),
+        ("LISTEN_PORT", "http"),
+        ("ADMIN_ADDR", "1.2.3"),
+        ("ADMIN_PORT", "-1"),
+        ("ADMIN_PORT", "8080"),
+        ("UPSTREAM_HOST", "kubernetes.default.svc"),
+        ("UPSTREAM_HOST", "http://kubernetes.default.svc"),
+        ("UPSTREAM_HOST", "https://user:pw@kubernetes.default.svc"),
+        ("UPSTREAM_HOST", "https://a/?b"),
+        ("UPSTREAM_HOST", "ftp://127.0.0.1"),
+        ("UPSTREAM_HOST", "https://a:99999"),
+        ("UPSTREAM_HOST", "https://:6443"),
+        ("UPSTREAM_HOST", "http://127.0.0.1:99999"),
+        ("UPSTREAM_TIMEOUT_SECONDS", "0.04"),
+        ("UPSTREAM_TIMEOUT_SECONDS", "61"),
+        ("CACHE_TTL_SECONDS", "0"),
+        ("CACHE_TTL_SECONDS", "nan"),
+        ("CACHE_TTL_SECONDS", "1e3"),
+        ("CACHE_TTL_SECONDS", "60s"),
+        ("CACHE_TTL_MINUTES", "0"),
+        ("CACHE_TTL_MINUTES", "x"),
+        ("MAX_STALE_SECONDS", "59"),
+        ("MAX_STALE_SECONDS", "inf"),
+        ("CLIENT_CACHE_TTL_SECONDS", "-1"),
+        ("CLIENT_CACHE_TTL_SECONDS", "86401"),
+        ("PRETTY_PRINT_JSON", "yes"),
+        ("TOKEN_PATH", "/nowhere"),
+        ("CA_CERT_PATH", "/nowhere"),
+        ("JWKS_URI", "http://issuer.example/keys"),
+        ("JWKS_URI", "Auto"),
+        ("DISCOVERY_DEFAULTS", "[]"),
+        ("DISCOVERY_DEFAULTS", "{"),
+        ("DISCOVERY_DEFAULTS", r#"{"issuer":"https://a"}"#),
+        ("DISCOVERY_DEFAULTS", r#"{"a":1,"a":2}"#),
+        ("WORKERS", "1"),
+        ("WORKERS", "65"),
+        ("MAX_CONNECTIONS", "15"),
+        ("MAX_CONNECTIONS", "many"),
+        ("LOG_LINES_PER_SECOND", "0"),
+        ("SHUTDOWN_DELAY_SECONDS", "301"),
+        ("SHUTDOWN_TIMEOUT_SECONDS", "-0"),
+        ("LOG_FORMAT", "JSON"),
+        ("RUST_LOG", "loud=very"),
+    ] {
+        let mistakes = parse(&[(name, value)]).err().unwrap_or_default();
+        assert_eq!(mistakes.len(), 1, "{name}={value}: {mistakes:?}");
+        assert!(mistakes.iter().all(|mistake| mistake.contains(name)), "{mistakes:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let mistakes = parse(&[("WORKERS", "0"), ("LISTEN_PORT", "x"), ("LOG_FORMAT", "y")]);
+    assert_eq!(mistakes.err().unwrap().len(), 3);
+}
+
+#[test]
+fn good_values_are_taken() {
+    for (name, value) in [
+        ("LISTEN_ADDR", "::1"),
+        ("LISTEN_ADDR", "[::]"),
+        ("ADMIN_PORT", "off"),
+        ("UPSTREAM_HOST", "http://127.0.0.1:8001/proxy/"),
+        ("UPSTREAM_HOST", "http://[::1]:8001"),
+        ("UPSTREAM_HOST", "https://api.example:6443/k8s/clusters/c-1"),
+        ("CACHE_TTL_SECONDS", "0.2"),
+        ("CACHE_TTL_MINUTES", "2"),
+        ("PRETTY_PRINT_JSON", "0"),
+        ("JWKS_URI", "https://issuer.example/keys"),
+        ("DISCOVERY_DEFAULTS", r#"{"claims_supported":["sub"]}"#),
+        ("RUST_LOG", "debug,ureq=trace"),
+    ] {
+        assert!(parse(&[(name, value)]).is_ok(), "{name}={value}");
+    }
+}
+
+#[test]
+fn the_older_programs_names_mean_the_same() {
+    let config = parse(&[("CACHE_TTL_MINUTES", "0.5")]).unwrap();
+    assert_eq!(config.cache_ttl, Duration::from_secs(30));
+    let same = parse(&[("CACHE_TTL_MINUTES", "1"), ("CACHE_TTL_SECONDS", "60")]);
+    assert!(same.is_ok());
+    let differing = parse(&[("CACHE_TTL_MINUTES", "1"), ("CACHE_TTL_SECONDS", "61")]);
+    assert!(differing.err().unwrap().concat().contains("CACHE_TTL_MINUTES"));
+    let differing = parse(&[("TOKEN_PATH", "Cargo.lock")]);
+    assert!(differing.err().unwrap().concat().contains("give one of them"));
+}
+
+#[test]
+fn a_service_named_admin_is_recognised() {
+    let mistakes = parse(&[("ADMIN_PORT", "tcp://10.0.0.1:80")]).err().unwrap();
+    assert!(mistakes.concat().contains("enableServiceLinks"), "{mistakes:?}");
+}

@@ -1,0 +1,101 @@
+//! Pure: the text of a setting to its value; `None` where it cannot be one.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::Uri;
+use serde_json::{Map, Value};
+
+use crate::documents::{JwksUri, Layout};
+use crate::json;
+use crate::logging;
+use crate::url::HttpsUrl;
+
+/// The range of a duration, in seconds.
+pub(super) struct Range {
+    pub(super) least: f64,
+    pub(super) most: f64,
+}
+
+/// A decimal number of seconds within `range`: digits, and a point where there is a fraction.
+pub(super) fn seconds(text: &str, range: &Range) -> Option<Duration> {
+    // `f64` would also take `inf`, `nan` and `1e3`.
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds: f64 = text.parse().ok().filter(|_| is_decimal)?;
+    (range.least..=range.most).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// The same, given in minutes.
+pub(super) fn minutes(text: &str, range: &Range) -> Option<Duration> {
+    let minutes: f64 = text.parse().ok()?;
+    seconds(&(minutes * 60.0).to_string(), range)
+}
+
+/// A whole number from `least` to `most`.
+pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
+    text.parse().ok().filter(|number| (least..=most).contains(number))
+}
+
+/// An IP address; one of IPv6 may be in brackets.
+pub(super) fn address(text: &str) -> Option<IpAddr> {
+    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text).parse().ok()
+}
+
+pub(super) fn layout(text: &str) -> Option<Layout> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(Layout::Pretty),
+        "false" | "0" => Some(Layout::Compact),
+        _ => None,
+    }
+}
+
+pub(super) fn jwks_uri(text: &str) -> Option<JwksUri> {
+    match text {
+        "auto" => Some(JwksUri::Auto),
+        "upstream" => Some(JwksUri::Upstream),
+        url => HttpsUrl::parse(url).map(|_| JwksUri::Fixed(url.to_owned())),
+    }
+}
+
+/// An object that has neither of the members that are the gateway's business.
+pub(super) fn discovery_defaults(text: &str) -> Option<Map<String, Value>> {
+    match json::parse(text.as_bytes()) {
+        Ok(Value::Object(members))
+            if !members.contains_key("issuer") && !members.contains_key("jwks_uri") =>
+        {
+            Some(members)
+        }
+        _ => None,
+    }
+}
+
+/// A base URL, without a slash at its end. The token is sent there, so it is https, but for
+/// loopback, where `kubectl proxy` may listen.
+pub(super) fn upstream_base(text: &str) -> Option<String> {
+    let uri: Uri = text.parse().ok().filter(|_| !text.contains(['?', '#']))?;
+    match uri.scheme_str()? {
+        "https" => HttpsUrl::parse(text)?,
+        "http" if is_loopback(uri.host()?) => HttpsUrl::parse(&text.replacen("http", "https", 1))?,
+        _ => return None,
+    };
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+pub(super) fn log_format(text: &str) -> Option<logging::Format> {
+    match text {
+        "json" => Some(logging::Format::Json),
+        "text" => Some(logging::Format::Text),
+        _ => None,
+    }
+}
+
+/// Directives of `env_logger`.
+pub(super) fn log_filter(text: &str) -> Option<String> {
+    env_filter::Builder::new().try_parse(text).ok().map(|_| text.to_owned())
+}

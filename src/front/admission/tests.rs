@@ -1,0 +1,150 @@
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// `count` connections that came at `now`, and have asked so often.
+fn enter(admission: &mut Admission, count: usize, requests: u32, now: Instant) -> Vec<usize> {
+    let slots: Vec<_> = (0..count).map(|_| admission.enter(now)).collect();
+    for _ in 0..requests {
+        for slot in &slots {
+            admission.set(*slot, Phase::Answering, now);
+            admission.set(*slot, Phase::Idle, now);
+        }
+    }
+    slots
+}
+
+#[test]
+fn random_lives_keep_every_promise() {
+    let mut steps = 0;
+    for seed in 1..=300_u64 {
+        // xorshift, which is the same in every run.
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let random = std::iter::repeat_with(move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_be_bytes()[0]
+        });
+        steps += lives::live(random.take(3000));
+    }
+    assert!(steps > 100_000, "{steps}");
+}
+
+#[test]
+fn the_longest_idle_goes_first_and_keep_alive_connections_last() {
+    let now = Instant::now();
+    let mut admission = Admission::new(4);
+    let kept = enter(&mut admission, 1, 2, now);
+    let new = enter(&mut admission, 2, 1, now + MS);
+    let answering = enter(&mut admission, 1, 0, now + MS);
+    admission.set(answering[0], Phase::Answering, now + MS);
+    // Nobody's grace is over.
+    assert_eq!(admission.room(now + 2 * MS), Room::WaitUntil(now + 51 * MS));
+    for (slot, at) in [(new[0], 51), (new[1], 51), (kept[0], 120)] {
+        assert_eq!(admission.room(now + at * MS), Room::Evict(slot));
+        admission.leave(slot);
+        let other = admission.enter(now + at * MS);
+        admission.set(other, Phase::Answering, now + at * MS);
+    }
+    // All are being answered: nobody is evicted, whatever the patience.
+    for later in [121, 200, 5000] {
+        let later = now + later * MS;
+        assert!(matches!(admission.room(later), Room::WaitUntil(at) if at > later));
+    }
+}
+
+#[test]
+fn a_keep_alive_connection_that_has_been_idle_for_long_counts_as_any_other() {
+    let now = Instant::now();
+    let mut admission = Admission::new(2);
+    let kept = enter(&mut admission, 1, 9, now);
+    let new = enter(&mut admission, 1, 1, now + 4900 * MS);
+    assert_eq!(admission.room(now + 4999 * MS), Room::Evict(new[0]));
+    assert_eq!(admission.room(now + 5000 * MS), Room::Evict(kept[0]));
+}
+
+#[test]
+fn patience_ends_with_the_longest_idle_of_the_larger_kind() {
+    let now = Instant::now();
+    for (keep_alive, new, of_keep_alive) in [(3, 1, true), (1, 3, false), (2, 2, false)] {
+        let mut admission = Admission::new(4);
+        let kept = enter(&mut admission, keep_alive, 2, now);
+        let new = enter(&mut admission, new, 1, now + 30 * MS);
+        assert_eq!(admission.room(now + 15 * MS), Room::WaitUntil(now + 75 * MS));
+        // Nobody's grace is over by then either, but the least.
+        let first = if of_keep_alive { kept[0] } else { new[0] };
+        assert_eq!(admission.room(now + 75 * MS), Room::Evict(first));
+        admission.leave(first);
+        admission.enter(now + 75 * MS);
+        // Whoever comes within the next second does not wait at all.
+        assert!(matches!(admission.room(now + 76 * MS), Room::Evict(_)));
+    }
+}
+
+#[test]
+fn one_that_has_just_come_may_speak_whatever_the_patience() {
+    let now = Instant::now();
+    let mut admission = Admission::new(2);
+    let silent = enter(&mut admission, 2, 0, now + MS);
+    admission.impatient_until = Some(now + 900 * MS);
+    assert_eq!(admission.room(now + 2 * MS), Room::WaitUntil(now + 16 * MS));
+    // One that has asked goes first, however short ago.
+    admission.set(silent[1], Phase::Answering, now + 9 * MS);
+    admission.set(silent[1], Phase::Idle, now + 9 * MS);
+    assert_eq!(admission.room(now + 10 * MS), Room::Evict(silent[1]));
+}
+
+#[test]
+fn the_longest_idle_of_those_that_do_not_read_are_closed_first() {
+    let now = Instant::now();
+    let mut admission = Admission::new(100);
+    let slots = enter(&mut admission, 40, 1, now);
+    for (number, slot) in (0..).zip(&slots) {
+        // The last one comes first, though it is being answered again.
+        admission.set(*slot, Phase::Answering, now + MS * (40 - number));
+        admission.owe(*slot, UNREAD_OF_ONE * 2);
+        let phase = if number == 39 { Phase::Answering } else { Phase::Writing };
+        admission.set(*slot, phase, now + MS * (40 - number));
+    }
+    assert!(admission.is_unread_over() && admission.owing().len() == 40);
+    let mut expected: Vec<_> = slots.iter().copied().rev().collect();
+    // 40 of 256 KiB each: 24 of them are 6 MiB.
+    expected.truncate(16);
+    assert_eq!(admission.most_unread(), expected);
+}
+
+#[test]
+fn small_heads_are_taken_however_many_are_held() {
+    let now = Instant::now();
+    let mut admission = Admission::new(400);
+    let slots = enter(&mut admission, 400, 0, now);
+    let (last, others) = slots.split_last().unwrap();
+    // 192 of 16 KiB are 3 MiB.
+    for (number, slot) in others.iter().enumerate() {
+        assert_eq!(admission.hold(*slot, 16 << 10).is_ok(), number < 192);
+    }
+    assert!(admission.hold(*last, SMALL_HEAD).is_ok());
+    assert!(admission.hold(*last, SMALL_HEAD + 1).is_err());
+    others.iter().for_each(|slot| admission.leave(*slot));
+    assert!(admission.hold(*last, SMALL_HEAD + 1).is_ok());
+    admission.leave(*last);
+    assert_eq!(admission.bytes(), (0, 0));
+}
+
+#[test]
+fn dripped_bytes_of_a_head_count_as_silence() {
+    let now = Instant::now();
+    let mut admission = Admission::new(2);
+    let dripping = admission.enter(now);
+    admission.set(dripping, Phase::ReadingHead, now + MS);
+    let other = admission.enter(now + 2 * MS);
+    for (at, held) in [(20, 10), (40, 20), (60, 30)] {
+        assert!(admission.hold(dripping, held).is_ok());
+        assert_eq!(admission.phase(dripping), Some(Phase::ReadingHead));
+        let room = admission.room(now + at * MS);
+        assert_eq!(room == Room::Evict(dripping), at > 50, "{other}: {room:?}");
+    }
+    assert_eq!(admission.expired(now + 10_000 * MS), None);
+    assert_eq!(admission.expired(now + 10_001 * MS), Some((dripping, Phase::ReadingHead)));
+}
