@@ -1,4 +1,7 @@
-//! Pure: JSON that every reader reads alike.
+//! Pure: JSON that all parsers read in the same way.
+//!
+//! What two parsers could read differently is refused, so that no relying party sees another
+//! document than the one that was checked.
 
 use std::fmt;
 
@@ -6,10 +9,10 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// Nesting of arrays and objects; a JWKS has 3.
+/// The deepest nesting of arrays and objects; a key set has 3 levels.
 const MAX_DEPTH: usize = 16;
 
-/// Why bytes are not taken as JSON.
+/// Why bytes are refused as JSON.
 #[derive(Debug)]
 pub(crate) enum JsonError {
     Syntax(serde_json::Error),
@@ -21,16 +24,14 @@ impl fmt::Display for JsonError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax(error) => write!(out, "it is not JSON: {error}"),
-            Self::Duplicate(name) => write!(out, "the member {name:?} stands twice in one object"),
-            Self::TooDeep => write!(out, "it is nested more than {MAX_DEPTH} deep"),
+            Self::Duplicate(name) => write!(out, "the member {name:?} appears twice in one object"),
+            Self::TooDeep => write!(out, "it is nested more than {MAX_DEPTH} levels deep"),
         }
     }
 }
 
-/// Parses JSON in which no object has two members of one name.
-///
-/// RFC 8259 §4 leaves open which of two such members counts, so two readers could see two
-/// documents. Numbers keep the digits that they came with.
+/// Parses JSON in which no object has two members with the same name: RFC 8259 §4 leaves open which
+/// of them counts. Members keep their order, and numbers their digits.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     strict(serde_json::from_slice(bytes).map_err(JsonError::Syntax)?, MAX_DEPTH)
 }
@@ -60,7 +61,7 @@ fn strict(raw: &RawValue, depth: usize) -> Result<Value, JsonError> {
     }
 }
 
-/// All members of an object, duplicates included, which no map of `serde_json` would show.
+/// All members of an object, duplicates included, which the maps of `serde_json` drop.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> serde::Deserialize<'de> for Members<'de> {
@@ -82,5 +83,38 @@ impl<'de> serde::Deserialize<'de> for Members<'de> {
             }
         }
         deserializer.deserialize_map(Collect)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_digits_and_unknown_members_are_kept() {
+        for text in [
+            r#"{"z":1.10,"a":12345678901234567890123,"m":{"y":-0,"b":1e+400}}"#,
+            r#"{"$serde_json::private::Number":"5"}"#,
+            "[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]",
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        for (text, expected) in [
+            (r#"{"a":1,"a":1}"#, "the member \"a\" appears twice in one object"),
+            (r#"{"a":1,"\u0061":2}"#, "the member \"a\" appears twice in one object"),
+            (r#"[{"x":{"b":1,"b":2}}]"#, "the member \"b\" appears twice in one object"),
+            ("[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]", "it is nested more than 16 levels deep"),
+            ("", "it is not JSON: EOF while parsing a value at line 1 column 0"),
+            ("{} x", "it is not JSON: trailing characters at line 1 column 4"),
+            (r#""\ud800""#, "it is not JSON: unexpected end of hex escape at line 1 column 8"),
+            ("01", "it is not JSON: invalid number at line 1 column 2"),
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap_err().to_string(), expected, "{text}");
+        }
+        assert!(matches!(parse(b"\"\xff\""), Err(JsonError::Syntax(_))));
     }
 }

@@ -1,6 +1,9 @@
-//! The closed list of words that a client may be told.
+//! Pure: the closed list of words with which the gateway tells clients what is wrong.
+//!
+//! They are an interface: probes and 502s contain them, and so does the log. Everything else that is
+//! known of a failure is for the log alone.
 
-/// Why something cannot be served: the closed list of words that a client may be told.
+/// Why a document cannot be served, or the gateway is not ready or not healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Unreachable,

@@ -1,19 +1,20 @@
-//! Pure: https URLs, and which hosts only mean something inside a cluster.
+//! Pure: https URLs, and hosts that cannot be reached from outside a cluster.
 
 use http::Uri;
 
-/// The parts of an https URL that say where it leads.
+/// The parts of an absolute https URL that matter here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HttpsUrl {
-    /// In lower case; an IPv6 address stands in brackets.
+    /// In lower case; an IPv6 address is in brackets.
     pub(crate) host: String,
     port: u16,
-    /// Begins with a slash; without query.
+    /// Starts with a slash; without the query.
     pub(crate) path: String,
 }
 
 impl HttpsUrl {
-    /// `None` for what is no absolute https URL, and for one that names a user.
+    /// `None` for anything but an absolute https URL, and for one with user information, which
+    /// RFC 9110 §4.2.4 lets a recipient reject.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let uri: Uri = text.parse().ok()?;
         let authority = uri.authority()?;
@@ -25,7 +26,7 @@ impl HttpsUrl {
         {
             return None;
         }
-        // `http` lets anything stand after an IPv6 address, and a sign before a port.
+        // The `http` crate accepts anything after an IPv6 address, and a sign before a port.
         let port = match authority.as_str().strip_prefix(authority.host())? {
             "" | ":" => 443,
             after => {
@@ -36,12 +37,15 @@ impl HttpsUrl {
         Some(Self { host, port, path: uri.path().to_owned() })
     }
 
+    /// Whether scheme, host and port are the same: RFC 6454 §4.
     pub(crate) fn same_origin(&self, other: &Self) -> bool {
         self.host == other.host && self.port == other.port
     }
 }
 
-/// Whether `host` is a name or an address that only means something inside a cluster or a site.
+/// Whether `host`, in lower case, has a meaning only inside a cluster or a private network: a private,
+/// loopback or link-local address, a name without a dot, or one under `.svc`, `.local`, `.internal`
+/// or `.localhost` (RFC 6761, RFC 6762).
 pub(crate) fn is_internal(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     if let Ok(address) = host.parse::<std::net::Ipv4Addr>() {
@@ -61,7 +65,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_issuer_that_nobody_outside_can_reach_is_recognised() {
+    fn a_url_is_its_host_port_and_path() {
+        for (text, host, port, path) in [
+            ("https://a.example", "a.example", 443, "/"),
+            ("https://A.Example:/b/", "a.example", 443, "/b/"),
+            ("https://a:0443/b?c=/d", "a", 443, "/b"),
+            ("HTTPS://10.0.0.1:6443/b", "10.0.0.1", 6443, "/b"),
+            ("https://[2001:DB8::1]:8443", "[2001:db8::1]", 8443, "/"),
+        ] {
+            let parsed = HttpsUrl::parse(text).unwrap_or_else(|| panic!("{text}"));
+            let HttpsUrl { host: is_host, port: is_port, path: is_path } = parsed;
+            assert_eq!((&*is_host, is_port, &*is_path), (host, port, path), "{text}");
+        }
+        for text in [
+            "",
+            "a.example",
+            "/b",
+            "http://a.example",
+            "https:a.example",
+            "https://",
+            "https://:443/",
+            "https://user@a.example",
+            "https://a.example/#b",
+            "https://a b/",
+            "https://a:65536/",
+            "https://a:+443/",
+            "https://a:-1/",
+            "https://[2001:db8::1]x443/",
+        ] {
+            assert_eq!(HttpsUrl::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_cannot_be_reached_from_outside_are_recognised() {
         for host in [
             "kubernetes",
             "kubernetes.default.svc",
