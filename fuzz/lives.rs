@@ -143,12 +143,12 @@ impl<I: Iterator<Item = u8>> World<I> {
                 }
                 Room::Free => assert!(self.clients.len() < self.most, "over the limit"),
             }
-            let slot = self.admission.enter(self.now);
+            let slot = self.admission.insert(self.now);
             let (phase, since) = (Phase::Idle, self.now);
             let client = Client { phase, since, requests: 0, held: 0, unread: 0 };
             assert!(self.clients.insert(slot, client).is_none(), "one slot for two");
             self.waiting = None;
-            self.admission.none_waits();
+            self.admission.none_waiting();
         }
     }
 
@@ -214,7 +214,7 @@ impl<I: Iterator<Item = u8>> World<I> {
 
     fn answer(&mut self, slot: usize, what: usize) {
         let bytes = self.below(1 << 16) * 2;
-        self.admission.owe(slot, bytes);
+        self.admission.add_unread(slot, bytes);
         // The most that a send buffer and one answer are.
         let unread = &mut self.clients.get_mut(&slot).expect("a client").unread;
         *unread = (*unread + bytes).min(256 << 10);
@@ -235,15 +235,15 @@ impl<I: Iterator<Item = u8>> World<I> {
     fn too_much_is_unread(&mut self) {
         assert!(self.admission.is_unread_over());
         let share = if self.hostile { 3 } else { self.below(4) };
-        for slot in self.admission.owing() {
+        for slot in self.admission.unread_slots() {
             let unread = &mut self.clients.get_mut(&slot).expect("a client").unread;
             assert!(*unread > 0, "measured for nothing");
             *unread = *unread * share / 3;
-            self.admission.measured(slot, *unread);
+            self.admission.set_unread(slot, *unread);
         }
         let was_over = self.sum(|client| client.unread) > MEASURED;
         let mut latest = None;
-        for slot in self.admission.most_unread() {
+        for slot in self.admission.excess_unread() {
             assert!(was_over, "closed for nothing");
             let Client { since, unread, .. } = *self.of(slot);
             assert!(unread > 0, "closed for what others left");
@@ -294,18 +294,18 @@ impl<I: Iterator<Item = u8>> World<I> {
 
     fn hold(&mut self, slot: usize, held: usize) -> Result<(), TooManyHeld> {
         self.clients.get_mut(&slot).expect("a client").held = held;
-        self.admission.hold(slot, held)
+        self.admission.set_held(slot, held)
     }
 
     fn set(&mut self, slot: usize, phase: Phase) {
-        self.admission.set(slot, phase, self.now);
+        self.admission.set_phase(slot, phase, self.now);
         let client = self.clients.get_mut(&slot).expect("a client");
         client.requests += u32::from(phase == Phase::Answering);
         (client.phase, client.since) = (phase, self.now);
     }
 
     fn leave(&mut self, slot: usize) {
-        self.admission.leave(slot);
+        self.admission.remove(slot);
         assert!(self.clients.remove(&slot).is_some(), "left twice");
         self.ask_at = None;
     }

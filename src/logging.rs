@@ -1,8 +1,8 @@
-//! Lines: one event a line on stderr, a constant message, then `key=value`.
+//! The log: one event a line on stderr, a constant message, then `key=value`.
 //!
-//! Bytes that came from outside are escaped here, once for all callers, so that nobody can forge
-//! a line or send an escape sequence to a terminal. The lines of the libraries below us are let
-//! through from `warn` up: at `trace` they would show requests, and with them the token.
+//! Bytes from outside are escaped here, once for all callers, so that nobody can forge a line or
+//! send an escape sequence to a terminal. Of libraries only lines from `warn` up are written: at
+//! `trace` they would show requests, and with them the token.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -33,19 +33,19 @@ pub(crate) enum Format {
     Json,
 }
 
-/// The crates whose lines are let through from `warn` up, whatever `RUST_LOG` says.
+/// The crates of which only lines from `warn` up are written, whatever `RUST_LOG` says.
 const LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
-/// The only line of `tiny_http` above `debug` says that its accept loop has ended, which the front
-/// brings about at each start.
+/// A crate of which no line is written: the only one of `tiny_http` above `debug` says that its accept
+/// loop has ended, which the front causes at each start.
 const MUTE: &str = "tiny_http";
 
-/// The kinds of lines that a client can cause, each bounded for itself: a flood of one kind must
-/// not hide the lines of another, nor fill a disk.
+/// The kinds of lines that a client can cause. Each has a limit of its own, so that a flood of one
+/// neither fills a disk nor hides the lines of another.
 #[derive(Clone, Copy)]
 pub(crate) enum Line {
-    /// A request that was answered with what was asked for.
+    /// A request whose answer is a success.
     Request,
-    /// A request that was not.
+    /// A request whose answer is not.
     Failure,
     /// A request that the front refused.
     Refused,
@@ -54,16 +54,16 @@ pub(crate) enum Line {
     Closed,
     /// No descriptor or no memory for a connection.
     Shortage,
-    /// A mistake in this program or a library, which a client may have found.
+    /// A bug in this program or a library, which a client may have found.
     Panic,
 }
 
-/// What was logged of one kind in the second under way, and what was left out.
+/// How many lines of one kind were wanted in the current second, and how many were suppressed.
 struct Sample {
     kind: &'static str,
     second: AtomicU64,
     count: AtomicU64,
-    left_out: AtomicU64,
+    suppressed: AtomicU64,
 }
 
 impl Sample {
@@ -72,7 +72,7 @@ impl Sample {
             kind,
             second: AtomicU64::new(0),
             count: AtomicU64::new(0),
-            left_out: AtomicU64::new(0),
+            suppressed: AtomicU64::new(0),
         }
     }
 }
@@ -88,7 +88,7 @@ static SAMPLES: [&Sample; 7] = [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CLOSED,
 /// `LOG_LINES_PER_SECOND`.
 static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Whether one line more of this kind may be logged in this second.
+/// Whether one more line of this kind may be written in this second; it counts as suppressed if not.
 pub(crate) fn admits(line: Line) -> bool {
     let sample = match line {
         Line::Request => &REQUEST,
@@ -100,28 +100,28 @@ pub(crate) fn admits(line: Line) -> bool {
         Line::Panic => &PANIC,
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // Two threads at the turn of a second may let a few lines more or less through.
+    // At the turn of a second, two threads may admit a few lines more or less.
     if sample.second.swap(now.as_secs(), Ordering::Relaxed) != now.as_secs() {
         sample.count.store(0, Ordering::Relaxed);
     }
     let admitted = sample.count.fetch_add(1, Ordering::Relaxed) < MOST.load(Ordering::Relaxed);
     if !admitted {
-        sample.left_out.fetch_add(1, Ordering::Relaxed);
+        sample.suppressed.fetch_add(1, Ordering::Relaxed);
     }
     admitted
 }
 
-/// Logs how many lines of each kind were left out since the last call.
-pub(crate) fn tell_left_out() {
+/// Logs how many lines of each kind were suppressed since the last call.
+pub(crate) fn log_suppressed() {
     for sample in SAMPLES {
-        let count = sample.left_out.swap(0, Ordering::Relaxed);
+        let count = sample.suppressed.swap(0, Ordering::Relaxed);
         if count > 0 {
-            warn!(kind = sample.kind, count; "lines left out");
+            warn!(kind = sample.kind, count; "log lines suppressed");
         }
     }
 }
 
-/// Starts logging; called once, before any thread is started.
+/// Starts logging; called once, before any other thread is started.
 pub(crate) fn start(settings: &Settings) {
     MOST.store(settings.lines_per_second, Ordering::Relaxed);
     let mut builder = Builder::new();
@@ -135,11 +135,11 @@ pub(crate) fn start(settings: &Settings) {
         if is_of(record, MUTE) || is_detail && LIBRARIES.iter().any(|name| is_of(record, name)) {
             return Ok(());
         }
-        // Made whole first: one write a line, so that lines of two threads do not mix.
+        // One write a line, so that those of two threads do not mix.
         out.write_all(&write(record, SystemTime::now())?)
     });
     builder.init();
-    // A panic is a line as well, and what it says may come from outside.
+    // A panic is a line too, whose text may come from outside.
     panic::set_hook(Box::new(|info| {
         if admits(Line::Panic) {
             error!(panic:% = info; "panic");
@@ -166,7 +166,7 @@ pub(crate) fn text_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<
 
 struct TextPairs<'a> {
     line: &'a mut Vec<u8>,
-    /// The one that is being written, to see first how it has to be written.
+    /// The text of the current value, which decides how it is written.
     value: String,
 }
 
@@ -186,7 +186,8 @@ impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
     }
 }
 
-/// Text in printable ASCII, the rest escaped as in a Rust string; in quotes, a quote too.
+/// Text as printable ASCII, with everything else escaped as in a Rust string; in quotes, a quote is
+/// escaped too.
 struct Text<'a> {
     text: &'a str,
     in_quotes: bool,
@@ -259,9 +260,9 @@ mod tests {
 
     #[test]
     fn plain_values_stand_unquoted_and_empty_ones_do_not_vanish() {
-        record(&[("path", "/openid/v1/jwks"), ("why", "")], |record| {
+        record(&[("path", "/openid/v1/jwks"), ("reason", "")], |record| {
             let line = text_line(record, SystemTime::UNIX_EPOCH).unwrap();
-            assert!(line.ends_with(b"INFO  request path=/openid/v1/jwks why=\"\"\n"));
+            assert!(line.ends_with(b"INFO  request path=/openid/v1/jwks reason=\"\"\n"));
         });
     }
 }

@@ -1,22 +1,26 @@
-//! kube-issuer-gateway: serves a Kubernetes cluster's OIDC discovery document and JWKS to those
-//! outside who are to trust its service account tokens.
+//! kube-issuer-gateway: serves a Kubernetes cluster's OIDC discovery document and JWKS to relying
+//! parties outside the cluster, without anonymous access to its API server.
 //!
-//! The program in the order in which to read it:
+//! The modules in reading order. Each names only those below it; `tests/it/tidy.rs` has the table.
 //!
+//! - `lifecycle` starts the parts, watches them and stops them;
 //! - `config` parses the environment, once;
-//! - `server` and `admin` answer requests: `routes` says what is asked for, `reply` makes the
-//!   bytes;
-//! - `cache` holds both documents, and its refresher fetches them anew in the background;
-//! - `documents` is the gate: what is let out, and in what form;
+//! - `server` has the listeners and the workers that answer requests;
+//! - `front` owns the client sockets and all limits on them: `tiny_http`, behind it, sees only
+//!   complete request heads that were checked;
+//! - `site` decides what is answered;
+//! - `refresher` fetches both documents, again and again, in one thread;
+//! - `cache` holds the copies, and knows how fresh they are;
 //! - `upstream` is the API server;
-//! - `front` owns the clients' sockets and all limits on them; `tiny_http` stands behind it and sees
-//!   whole, checked request heads only;
-//! - `logging` writes lines.
+//! - `http` has routes and answers;
+//! - `documents` checks what upstream sends, and builds what is published, with `json` and `url`;
+//! - `reason` is the closed list of words for clients, `locks` and `logging` are for all.
 //!
-//! The core (`routes`, `reply`, `documents`, and the front's `admission` and `head`) is pure;
-//! threads, sockets and locks are around it.
-//! This file starts the parts, waits for a signal or for a dead part, and stops them. Exit codes:
-//! 0 after SIGTERM or SIGINT, 2 for a bad configuration, 1 for anything else.
+//! Policy is pure: `http`, `documents`, the cache's `state`, and the front's `admission` and `head`.
+//! Threads, sockets and locks are a thin shell around it.
+//!
+//! Exit codes: 0 after SIGTERM or SIGINT, 2 for a configuration that cannot be used, 1 for anything
+//! else.
 
 mod lifecycle;
 mod config;
@@ -31,6 +35,7 @@ mod documents;
 mod json;
 mod url;
 mod reason;
+mod locks;
 mod logging;
 
 use std::io::{self, Write as _};
@@ -39,47 +44,74 @@ use std::process::ExitCode;
 use lexopt::Arg;
 use log::error;
 
-use crate::config::{Config, SETTINGS};
+use crate::config::{Config, Mistakes, SETTINGS};
 use crate::lifecycle::{Fatal, Parts, listen_for_signals};
 
-fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fatal) => {
-            if let Fatal::Configuration(mistakes) = &fatal {
+/// Why the program ends without having been asked to.
+enum Failure {
+    Arguments(lexopt::Error),
+    Configuration(Mistakes),
+    Running(Fatal),
+}
+
+impl Failure {
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Arguments(_) | Self::Configuration(_) | Self::Running(Fatal::Ca(_)) => 2,
+            Self::Running(Fatal::Listen(_) | Fatal::Thread(_) | Fatal::Dead(_)) => 1,
+        }
+    }
+
+    fn log(&self) {
+        match self {
+            Self::Arguments(error) => error!("{error}; see --help"),
+            Self::Configuration(mistakes) => {
                 mistakes.sentences.iter().for_each(|mistake| error!("{mistake}"));
-            } else {
-                error!("{fatal}");
             }
-            ExitCode::from(fatal.exit_code())
+            Self::Running(fatal) => error!("{fatal}"),
         }
     }
 }
 
-/// Until a signal asks to stop.
-fn run() -> Result<(), Fatal> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.log();
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Runs until a signal asks to stop.
+fn run() -> Result<(), Failure> {
     let config = Config::from_environment();
     logging::start(match &config {
         Ok(config) => &config.log,
         Err(mistakes) => &mistakes.log,
     });
-    if answered_by_arguments().map_err(Fatal::Arguments)? {
+    if let Some(text) = text_asked_for().map_err(Failure::Arguments)? {
+        // A reader that has closed its end early wants no more.
+        let _ = io::stdout().write_all(text.as_bytes());
         return Ok(());
     }
-    let config = config.map_err(Fatal::Configuration)?;
+    let config = config.map_err(Failure::Configuration)?;
+    run_parts(config).map_err(Failure::Running)
+}
 
-    // The signals first: from here on none of them ends the process half way.
-    let signals = listen_for_signals().map_err(Fatal::Thread)?;
+fn run_parts(config: Config) -> Result<(), Fatal> {
+    // Signals first: from here on, none of them ends the process half way.
+    let signals = listen_for_signals()?;
     let parts = Parts::start(config)?;
     let signal = parts.watch(&signals)?;
     parts.stop(signal, &signals);
     Ok(())
 }
 
-/// Whether the command line asked for a text instead of the program; an unknown one is an error.
-fn answered_by_arguments() -> Result<bool, lexopt::Error> {
+/// The text for which the command line asks instead of the program; `None` without arguments.
+fn text_asked_for() -> Result<Option<String>, lexopt::Error> {
     let mut arguments = lexopt::Parser::from_env();
-    let mut answered = false;
+    let mut asked_for = None;
     while let Some(argument) = arguments.next()? {
         let text = match argument {
             Arg::Long("help") | Arg::Short('h') => help(),
@@ -88,11 +120,9 @@ fn answered_by_arguments() -> Result<bool, lexopt::Error> {
             }
             Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => return Err(argument.unexpected()),
         };
-        // Whoever closed our output early wants no more of it.
-        let _ = io::stdout().write_all(text.as_bytes());
-        answered = true;
+        asked_for.get_or_insert_with(String::new).push_str(&text);
     }
-    Ok(answered)
+    Ok(asked_for)
 }
 
 fn help() -> String {

@@ -1,4 +1,6 @@
-//! The one thread that asks upstream.
+//! The one thread that asks upstream: when, and what becomes of the documents.
+//!
+//! A round is one try for both documents. It checks and stores them, and logs what changed.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -9,118 +11,120 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 
 use crate::cache::Cache;
-use crate::documents::{self, Kind, Publication, Published};
+use crate::documents::{self, Kind, Publication, Published, Refused};
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::upstream::{Failure, Upstream};
 
 /// The first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// The longest pause after a failure, where `CACHE_TTL_SECONDS` is longer still: an outage's end
-/// should show within a minute.
+/// The longest pause after a failure, where `CACHE_TTL_SECONDS` is longer still: the end of an outage
+/// should be noticed within a minute.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
-/// Fetches both documents, at once and then before each copy is stale.
+/// Fetches both documents, at once and then before the copies are stale.
 pub(crate) struct Refresher {
     cache: Arc<Cache>,
     upstream: Upstream,
     publication: Publication,
-    /// Rounds that failed since the last good one.
+    cache_ttl: Duration,
+    /// Rounds that failed since the last one that did not.
     failures: u32,
+    /// Of the key set that is held.
     kids: BTreeSet<String>,
-    /// The issuer and `jwks_uri` last told to the log.
-    told: Option<(String, String)>,
+    /// The issuer and the `jwks_uri` that were last logged.
+    logged: Option<(String, String)>,
 }
 
 impl Refresher {
-    pub(crate) fn new(cache: Arc<Cache>, upstream: Upstream, publication: Publication) -> Self {
+    pub(crate) const fn new(
+        cache: Arc<Cache>,
+        upstream: Upstream,
+        publication: Publication,
+        cache_ttl: Duration,
+    ) -> Self {
         let kids = BTreeSet::new();
-        Self { cache, upstream, publication, failures: 0, kids, told: None }
+        Self { cache, upstream, publication, cache_ttl, failures: 0, kids, logged: None }
     }
 
-    /// Never returns; the refresher's thread.
+    /// The refresher's thread; it never returns.
     pub(crate) fn run(mut self) {
         loop {
-            let begin = self.cache.begin_round();
-            let retry_in = retry_pause(self.failures, self.cache.lifetimes.cache_ttl, jitter());
+            self.cache.begin_round();
+            let begin = Instant::now();
+            let retry_in = retry_pause(self.failures, self.cache_ttl, jitter());
             let round = panic::catch_unwind(AssertUnwindSafe(|| self.round(retry_in)));
-            let good = round.unwrap_or_else(|_| {
-                error!(retry_in:? = retry_in; "a refresh panicked, which is a mistake in this program");
+            let is_complete = round.unwrap_or_else(|_| {
+                error!(retry_in:? = retry_in; "a round panicked, which is a bug in this program");
                 false
             });
-            let pause = self.tell_outcome(good, retry_in);
+            let pause = if is_complete { self.succeeded() } else { self.failed(retry_in) };
             self.cache.end_round(begin, pause);
             self.cache.await_round();
         }
     }
 
-    /// Counts the outcome and returns the pause after it.
-    fn tell_outcome(&mut self, good: bool, retry_in: Duration) -> Duration {
-        if !good {
-            self.failures = self.failures.saturating_add(1);
-            return retry_in;
-        }
+    /// Returns the pause after a round that brought both documents.
+    fn succeeded(&mut self) -> Duration {
         if self.failures > 0 {
             info!(failed_rounds = self.failures; "upstream recovered");
         }
         self.failures = 0;
-        let pause = refresh_pause(self.cache.lifetimes.cache_ttl, jitter());
+        let pause = refresh_pause(self.cache_ttl, jitter());
         debug!(next_in:? = pause; "refreshed");
         pause
     }
 
-    /// One try of both documents; whether both are good.
+    /// Returns the pause after a round that did not.
+    const fn failed(&mut self, retry_in: Duration) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        retry_in
+    }
+
+    /// Tries both documents; whether both were fetched and are valid.
     fn round(&mut self, retry_in: Duration) -> bool {
         let discovery = self.refresh(Kind::Discovery);
-        let failed = discovery.err();
-        if let Some(failure) = &failed {
-            self.tell_failure(Kind::Discovery, failure, retry_in);
+        if let Err(failure) = &discovery {
+            self.fail(Kind::Discovery, failure, retry_in);
             if failure.concerns_both() {
-                self.cache.fail(Kind::Jwks, failure.why());
+                self.cache.fail(Kind::Jwks, failure.reason());
                 return false;
             }
         }
         let jwks = self.refresh(Kind::Jwks);
         if let Err(failure) = &jwks {
-            self.tell_failure(Kind::Jwks, failure, retry_in);
+            self.fail(Kind::Jwks, failure, retry_in);
         }
-        failed.is_none() && jwks.is_ok()
+        discovery.is_ok() && jwks.is_ok()
     }
 
     fn refresh(&mut self, kind: Kind) -> Result<(), Failure> {
-        // The copy is as old as the question, not as the answer: RFC 9111 §4.2.3.
-        let asked = Instant::now();
+        // A copy's age counts from the request, not from the response: RFC 9111 §4.2.3.
+        let requested = Instant::now();
         let bytes = self.upstream.fetch(kind)?;
         match kind {
-            Kind::Discovery => self.take_discovery(&bytes, asked),
-            Kind::Jwks => self.take_jwks(&bytes, asked),
+            Kind::Discovery => self.store_discovery(&bytes, requested),
+            Kind::Jwks => self.store_jwks(&bytes, requested),
         }
         .map_err(Failure::Document)
     }
 
-    fn take_discovery(&mut self, bytes: &[u8], asked: Instant) -> Result<(), documents::Refused> {
+    fn store_discovery(&mut self, bytes: &[u8], confirmed: Instant) -> Result<(), Refused> {
         let Publication { jwks_uri, discovery_defaults, layout } = &self.publication;
         let discovery = documents::discovery(bytes)?;
         let published = documents::publish(discovery, jwks_uri, discovery_defaults)?;
         let body = documents::serialise(&published.value, *layout)?;
-        self.tell_published(&published);
+        self.log_published(&published);
         let paths = Paths { issuer: Some(published.issuer_path), jwks: published.jwks_path };
-        self.store(Kind::Discovery, body, asked, Some(paths));
+        self.store(Kind::Discovery, body, confirmed, Some(paths));
         Ok(())
     }
 
-    fn take_jwks(&mut self, bytes: &[u8], asked: Instant) -> Result<(), documents::Refused> {
+    fn store_jwks(&mut self, bytes: &[u8], confirmed: Instant) -> Result<(), Refused> {
         let jwks = documents::jwks(bytes)?;
         let body = documents::serialise(&jwks.value, self.publication.layout)?;
-        self.store(Kind::Jwks, body, asked, None);
-        let kids: BTreeSet<String> = jwks.kids.into_iter().collect();
-        for kid in kids.difference(&self.kids) {
-            info!(kid:%; "signing key added");
-        }
-        for kid in self.kids.difference(&kids) {
-            info!(kid:%; "signing key gone");
-        }
-        self.kids = kids;
+        self.store(Kind::Jwks, body, confirmed, None);
+        self.log_keys(jwks.kids.into_iter().collect());
         Ok(())
     }
 
@@ -131,30 +135,41 @@ impl Refresher {
         }
     }
 
-    fn tell_failure(&self, kind: Kind, failure: &Failure, retry_in: Duration) {
-        let why = failure.why();
-        self.cache.fail(kind, why);
-        let serving = match self.cache.usable(kind, &self.cache.shown(), true) {
+    fn fail(&self, kind: Kind, failure: &Failure, retry_in: Duration) {
+        let reason = failure.reason();
+        self.cache.fail(kind, reason);
+        let serving = match self.cache.snapshot().copy(kind, Instant::now()) {
             Some(copy) => format!("a copy of {:.1}s", copy.age.as_secs_f64()),
             None => "nothing".to_owned(),
         };
         warn!(
-            document = kind.name(), why = why.word(), error:% = failure, hint = failure.hint(),
-            serving:%, retry_in:? = retry_in; "fetch failed"
+            document = kind.name(), reason = reason.word(), error:% = failure,
+            hint = failure.hint(), serving:%, retry_in:? = retry_in; "fetch failed"
         );
     }
 
-    fn tell_published(&mut self, published: &Published) {
+    fn log_keys(&mut self, kids: BTreeSet<String>) {
+        for kid in kids.difference(&self.kids) {
+            info!(kid:%; "signing key added");
+        }
+        for kid in self.kids.difference(&kids) {
+            info!(kid:%; "signing key removed");
+        }
+        self.kids = kids;
+    }
+
+    /// Logs what is published, when it is not what was logged last.
+    fn log_published(&mut self, published: &Published) {
         let Published { issuer, jwks_uri, because, jwks_path, internal_issuer, .. } = published;
         let now = Some((issuer.clone(), jwks_uri.clone()));
-        if self.told == now {
+        if self.logged == now {
             return;
         }
-        info!(jwks_uri:%, issuer:%, why = *because; "publishing");
+        info!(jwks_uri:%, issuer:%, reason = *because; "publishing");
         if jwks_path.is_none() {
             warn!(
                 jwks_uri:%, issuer:%,
-                hint = "relying parties must reach it too: make it lead to this gateway, or unset JWKS_URI";
+                hint = "relying parties must reach it too: point it to this gateway, or unset JWKS_URI";
                 "jwks_uri is not at the issuer's scheme, host and port"
             );
         }
@@ -162,27 +177,29 @@ impl Refresher {
             warn!(
                 issuer:%,
                 hint = "give kube-apiserver a --service-account-issuer that relying parties can reach";
-                "the issuer can only be reached from inside"
+                "the issuer cannot be reached from outside the cluster"
             );
         }
-        self.told = now;
+        self.logged = now;
     }
 }
 
-/// How long after the begin of a good round the next begins: before a copy is stale, and not for all replicas
-/// at one time. `jitter` is from 0 to 1.
+/// From the begin of a round that brought both documents to that of the next one: 75 to 90 % of
+/// `cache_ttl`, so that a copy is confirmed before it is stale, and replicas do not ask all at one
+/// time. `jitter` is from 0 to 1.
 fn refresh_pause(cache_ttl: Duration, jitter: f64) -> Duration {
     cache_ttl.mul_f64(0.75 + 0.15 * jitter)
 }
 
-/// How long after the begin of a failed round the next begins, `failures` having failed before it:
-/// doubled each time, at most `CACHE_TTL`.
+/// From the begin of a failed round to that of the next one, after `failures` other failed ones:
+/// doubled each time, and at most `cache_ttl` and a minute. `jitter`, from 0 to 1, takes off up to a
+/// fifth.
 fn retry_pause(failures: u32, cache_ttl: Duration, jitter: f64) -> Duration {
     let doubled = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures));
     doubled.min(cache_ttl).min(LONGEST_RETRY).mul_f64(0.8 + 0.2 * jitter)
 }
 
-/// Some number from 0 to 1; it need not be hard to guess.
+/// A random number from 0 to 1, which may be easy to guess.
 fn jitter() -> f64 {
     let hash = RandomState::new().hash_one(());
     f64::from(u16::try_from(hash & 0xffff).unwrap_or_default()) / f64::from(u16::MAX)
@@ -209,9 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stays_in_its_range() {
-        for _ in 0..100 {
-            assert!((0.0..=1.0).contains(&jitter()));
-        }
+    fn jitter_is_spread_over_its_whole_range() {
+        // With 1,000 values each tenth is missed with a probability of 10^-46.
+        let tenths: BTreeSet<_> = (0..1000)
+            .map(|_| jitter())
+            .inspect(|jitter| assert!((0.0..=1.0).contains(jitter), "{jitter}"))
+            .filter_map(|jitter| (1..=10).find(|tenth| jitter * 10.0 <= f64::from(*tenth)))
+            .collect();
+        assert_eq!(tenths, (1..=10).collect());
     }
 }

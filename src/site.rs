@@ -1,4 +1,7 @@
-//! What is answered, on either listener.
+//! What is answered to a request, on either listener.
+//!
+//! The admin listener has the same probes as the public one, on a port that a network policy can
+//! keep from the public. It serves no document.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,40 +9,47 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
-use crate::cache::{Cache, Copy, Shown, Unavailable};
+use crate::cache::{Cache, Copy, Snapshot, Unavailable};
 use crate::documents::Kind;
-use crate::http::reply::{self, Asked, Freshness, Reply};
+use crate::http::Request;
+use crate::http::answer::{self, Answer, Freshness};
 use crate::http::routes::{self, Probe, Resource, Route};
 use crate::reason::Reason;
 
 /// What the workers of both listeners share.
 pub(crate) struct Site {
-    pub(crate) cache: Arc<Cache>,
+    cache: Arc<Cache>,
     client_cache_ttl: Duration,
     stopping: AtomicBool,
 }
 
-/// An answer and what the access line says of it.
-pub(crate) struct Answer {
-    pub(crate) reply: Reply,
+/// An answer, and what its access line says.
+pub(crate) struct Answered {
+    pub(crate) answer: Answer,
     pub(crate) level: Level,
-    /// `cache_hit` and age of the copy that was served.
-    pub(crate) copy: Option<(bool, Duration)>,
+    /// `None` for an answer without a document.
+    pub(crate) copy: Option<Served>,
 }
 
-impl Answer {
-    /// An answer that no copy of a document went into.
-    const fn without_copy(reply: Reply, level: Level) -> Self {
-        Self { reply, level, copy: None }
-    }
+/// Which copy was served.
+pub(crate) struct Served {
+    /// The request did not wait for it.
+    pub(crate) is_hit: bool,
+    pub(crate) age: Duration,
+    pub(crate) is_stale: bool,
+}
+
+const fn without_copy(answer: Answer, level: Level) -> Answered {
+    Answered { answer, level, copy: None }
 }
 
 impl Site {
+    /// `client_cache_ttl` is the longest `max-age`.
     pub(crate) const fn new(cache: Arc<Cache>, client_cache_ttl: Duration) -> Self {
         Self { cache, client_cache_ttl, stopping: AtomicBool::new(false) }
     }
 
-    /// From now on `/readyz` says 503 and every answer asks its client to close.
+    /// From now on `/readyz` says 503, and every answer asks its client to close the connection.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -48,115 +58,120 @@ impl Site {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// The answer of the public listener; `before_waiting` is called when it has to wait for
-    /// upstream.
-    pub(crate) fn answer(&self, asked: &Asked<'_>, before_waiting: &mut dyn FnMut()) -> Answer {
-        let now = SystemTime::now();
-        let shown = self.cache.shown();
-        let route = routes::public(asked.method, asked.path, &shown.paths);
+    /// The answer of the public listener. `before_waiting` is called before it waits for upstream.
+    pub(crate) fn public(
+        &self,
+        request: &Request<'_>,
+        before_waiting: &mut dyn FnMut(),
+    ) -> Answered {
+        let snapshot = self.cache.snapshot();
+        let route = routes::public(request.method, request.path, &snapshot.paths);
         match route {
             Route::Get(Resource::Document(kind)) => {
-                self.document(kind, &shown, asked, before_waiting)
+                self.document(kind, &snapshot, request, before_waiting)
             }
             Route::Get(Resource::UnknownIssuer) => {
-                self.of_unknown_issuer(&shown, asked, before_waiting)
+                self.unknown_issuer(&snapshot, request, before_waiting)
             }
-            Route::Get(Resource::Probe(probe)) => {
-                Answer::without_copy(self.probe(probe, asked), Level::Debug)
+            Route::Get(Resource::Probe(probe)) => self.probe(probe, request),
+            Route::Preflight => {
+                without_copy(answer::preflight(request, SystemTime::now()), Level::Info)
             }
-            Route::Preflight => Answer::without_copy(reply::preflight(asked, now), Level::Info),
-            Route::MethodNotAllowed { .. } | Route::NotFound => self.refuse(route, asked),
+            Route::MethodNotAllowed { .. } | Route::NotFound => refuse(route, request),
         }
     }
 
-    /// The answer of the admin listener.
-    pub(crate) fn admin(&self, asked: &Asked<'_>) -> Answer {
-        let route = routes::admin(asked.method, asked.path);
+    /// The answer of the admin listener, which never waits.
+    pub(crate) fn admin(&self, request: &Request<'_>) -> Answered {
+        let route = routes::admin(request.method, request.path);
         match route {
-            Route::Get(Resource::Probe(probe)) => {
-                Answer::without_copy(self.probe(probe, asked), Level::Debug)
-            }
+            Route::Get(Resource::Probe(probe)) => self.probe(probe, request),
             Route::Get(_) | Route::Preflight | Route::MethodNotAllowed { .. } | Route::NotFound => {
-                self.refuse(route, asked)
+                refuse(route, request)
             }
         }
-    }
-
-    /// The answer to what leads to nothing, on either listener.
-    pub(crate) fn refuse(&self, route: Route, asked: &Asked<'_>) -> Answer {
-        let now = SystemTime::now();
-        let reply = match route {
-            Route::MethodNotAllowed { allow } => reply::method_not_allowed(asked, now, allow),
-            Route::Get(_) | Route::Preflight | Route::NotFound => {
-                reply::text(asked, now, 404, "not found\n")
-            }
-        };
-        Answer::without_copy(reply, Level::Info)
     }
 
     fn document(
         &self,
         kind: Kind,
-        shown: &Shown,
-        asked: &Asked<'_>,
+        snapshot: &Snapshot,
+        request: &Request<'_>,
         before_waiting: &mut dyn FnMut(),
-    ) -> Answer {
-        match self.cache.obtain(kind, shown, before_waiting) {
-            Ok(copy) => self.copy(&copy, asked),
-            Err(unavailable) => self.unavailable(unavailable, asked),
+    ) -> Answered {
+        match self.cache.obtain(kind, snapshot, before_waiting) {
+            Ok(copy) => self.copy(&copy, request),
+            Err(error) => unavailable(error, request),
         }
     }
 
-    fn copy(&self, copy: &Copy, asked: &Asked<'_>) -> Answer {
-        let fresh = Freshness {
-            age: copy.age,
-            client_cache_ttl: self.client_cache_ttl,
-            now: SystemTime::now(),
-        };
-        let reply = reply::document(&copy.document, asked, &fresh);
-        Answer { reply, level: Level::Info, copy: Some((copy.cache_hit, copy.age)) }
+    fn copy(&self, copy: &Copy, request: &Request<'_>) -> Answered {
+        let &Copy { age, is_stale, is_hit, .. } = copy;
+        let client_cache_ttl = self.client_cache_ttl;
+        let freshness = Freshness { age, client_cache_ttl, now: SystemTime::now() };
+        let answer = answer::document(&copy.representation, request, &freshness);
+        Answered { answer, level: Level::Info, copy: Some(Served { is_hit, age, is_stale }) }
     }
 
-    fn unavailable(&self, unavailable: Unavailable, asked: &Asked<'_>) -> Answer {
-        let Unavailable { why, retry_after } = unavailable;
-        let reply = reply::unavailable(asked, SystemTime::now(), why, retry_after);
-        Answer::without_copy(reply, Level::Info)
-    }
-
-    /// The path may be one of an issuer that the round under way is about to name.
-    fn of_unknown_issuer(
+    /// The path may be that of an issuer which the round that has begun will bring.
+    fn unknown_issuer(
         &self,
-        shown: &Shown,
-        asked: &Asked<'_>,
+        snapshot: &Snapshot,
+        request: &Request<'_>,
         before_waiting: &mut dyn FnMut(),
-    ) -> Answer {
-        if let Err(unavailable) = self.cache.obtain(Kind::Discovery, shown, before_waiting) {
-            return self.unavailable(unavailable, asked);
+    ) -> Answered {
+        if let Err(error) = self.cache.obtain(Kind::Discovery, snapshot, before_waiting) {
+            return unavailable(error, request);
         }
-        let shown = self.cache.shown();
-        let route = routes::public(asked.method, asked.path, &shown.paths);
+        let snapshot = self.cache.snapshot();
+        let route = routes::public(request.method, request.path, &snapshot.paths);
         match route {
             Route::Get(Resource::Document(kind)) => {
-                self.document(kind, &shown, asked, before_waiting)
+                self.document(kind, &snapshot, request, before_waiting)
             }
             Route::Get(_) | Route::Preflight | Route::MethodNotAllowed { .. } | Route::NotFound => {
-                self.refuse(route, asked)
+                refuse(route, request)
             }
         }
     }
 
-    /// The answer to a probe, on either listener. It never waits for upstream.
-    pub(crate) fn probe(&self, probe: Probe, asked: &Asked<'_>) -> Reply {
-        let (state, says) = match probe {
-            Probe::Livez => (Ok(()), ""),
-            Probe::Readyz if self.is_stopping() => (Err(Reason::Stopping), "not ready"),
-            Probe::Readyz => (self.cache.ready(), "not ready"),
-            Probe::Healthz => (self.cache.healthy(), "unhealthy"),
-        };
+    fn probe(&self, probe: Probe, request: &Request<'_>) -> Answered {
         let now = SystemTime::now();
-        match state {
-            Ok(()) => reply::text(asked, now, 200, "ok\n"),
-            Err(why) => reply::text(asked, now, 503, &format!("{says}: {}\n", why.word())),
+        let answer = match self.state(probe) {
+            Ok(()) => answer::text(request, now, 200, "ok\n"),
+            Err((state, reason)) => {
+                answer::text(request, now, 503, &format!("{state}: {}\n", reason.word()))
+            }
+        };
+        without_copy(answer, Level::Debug)
+    }
+
+    /// What a probe finds; it never waits for upstream.
+    fn state(&self, probe: Probe) -> Result<(), (&'static str, Reason)> {
+        match probe {
+            Probe::Livez => Ok(()),
+            Probe::Readyz if self.is_stopping() => Err(("not ready", Reason::Stopping)),
+            Probe::Readyz => self.cache.ready().map_err(|reason| ("not ready", reason)),
+            Probe::Healthz => self.cache.healthy().map_err(|reason| ("unhealthy", reason)),
         }
     }
+}
+
+/// 502.
+fn unavailable(error: Unavailable, request: &Request<'_>) -> Answered {
+    let Unavailable { reason, retry_after } = error;
+    let answer = answer::unavailable(request, SystemTime::now(), reason, retry_after);
+    without_copy(answer, Level::Info)
+}
+
+/// 405 or 404.
+fn refuse(route: Route, request: &Request<'_>) -> Answered {
+    let now = SystemTime::now();
+    let answer = match route {
+        Route::MethodNotAllowed { allow } => answer::method_not_allowed(request, now, allow),
+        Route::Get(_) | Route::Preflight | Route::NotFound => {
+            answer::text(request, now, 404, "not found\n")
+        }
+    };
+    without_copy(answer, Level::Info)
 }

@@ -544,7 +544,7 @@ fn without_its_binding_the_log_names_the_role_and_the_copy_is_served(run: &mut R
         for pod in MANIFEST.pods() {
             assert_line(
                 &kube::log(NAME, &pod.name),
-                &["fetch failed", "why=forbidden", ROLE, "serving=\"a copy of"],
+                &["fetch failed", "reason=forbidden", ROLE, "serving=\"a copy of"],
             );
         }
         drop(own);
@@ -601,7 +601,7 @@ fn a_rollout_with_a_bad_token_takes_no_pod_away() -> Changed {
         let new = |pod: &Pod| before.iter().all(|old| old.uid != pod.uid);
         let bad = MANIFEST.pods().into_iter().find(new).ok_or("no new pod")?;
         let log = kube::log(NAME, &bad.name);
-        if log.contains("why=unauthorized") { Ok(bad) } else { Err(log) }
+        if log.contains("reason=unauthorized") { Ok(bad) } else { Err(log) }
     });
     {
         let way = PortForward::open(NAME, &bad.name, 8081);
@@ -610,7 +610,7 @@ fn a_rollout_with_a_bad_token_takes_no_pod_away() -> Changed {
         assert_eq!(said, (503, "not ready: unauthorized".to_owned()));
         assert_eq!(way.get("/livez").0, 200);
     }
-    let words = ["fetch failed", "why=unauthorized", "SA_TOKEN_PATH", "serving=nothing"];
+    let words = ["fetch failed", "reason=unauthorized", "SA_TOKEN_PATH", "serving=nothing"];
     assert_line(&kube::log(NAME, &bad.name), &words);
     let now = MANIFEST.pods();
     let goes_on = |old: &Pod| now.iter().any(|pod| pod.uid == old.uid && pod.ready);
@@ -643,7 +643,7 @@ fn a_revoked_token_is_told_and_survived() {
     println!("   well again {} after the token was replaced", seconds(took));
     for pod in &pods {
         let log = kube::log(NAME, &pod.name);
-        assert_line(&log, &["fetch failed", "why=unauthorized", "serving=\"a copy of"]);
+        assert_line(&log, &["fetch failed", "reason=unauthorized", "serving=\"a copy of"]);
         assert_line(&log, &["upstream recovered"]);
     }
     assert_untouched(&pods, &MANIFEST.pods());

@@ -22,7 +22,7 @@ use crate::second_reader::Json;
 
 const TIME: &str = "2033-05-18T03:33:20.000Z";
 const LEVELS: [Level; 5] = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
-const KEYS: [&str; 6] = ["path", "why", "status", "left", "kid", "x"];
+const KEYS: [&str; 6] = ["path", "reason", "status", "left", "kid", "x"];
 
 /// What a value is logged as.
 #[derive(Debug)]
@@ -114,12 +114,12 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         (one_line(&text).to_owned(), one_line(&json).to_owned())
     };
 
-    let (text, json) = lines(format_args!("lines left out"));
+    let (text, json) = lines(format_args!("log lines suppressed"));
     ascii(&text);
-    let rest = text.strip_prefix(&format!("{TIME} {level:<5} lines left out")).expect("a start");
+    let rest = text.strip_prefix(&format!("{TIME} {level:<5} log lines suppressed")).expect("a start");
     let expected: Vec<_> = pairs.iter().map(|(key, value)| (*key, value.text())).collect();
     assert_eq!(read_pairs(rest), expected, "{text}");
-    in_json(&json, level, "lines left out", &pairs);
+    in_json(&json, level, "log lines suppressed", &pairs);
 
     // A library's message may hold text from outside.
     let (text, json) = lines(format_args!("{texts}"));

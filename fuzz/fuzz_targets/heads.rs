@@ -50,7 +50,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     framed(sent);
     if let Ok(good) = head::check(sent) {
         let mut out = Vec::new();
-        good.hand_on(CLIENT, &mut out);
+        good.rewrite(CLIENT, &mut out);
         handed_on(sent, &out);
     }
     Corpus::Keep
@@ -188,7 +188,7 @@ fn again(out: &str) {
     assert_eq!(head::length(with_host, 0), Ok(Some(with_host.len())));
     let mut twice = Vec::new();
     match head::check(with_host) {
-        Ok(good) => good.hand_on(CLIENT, &mut twice),
+        Ok(good) => good.rewrite(CLIENT, &mut twice),
         // With the lines that the front adds, one at the limit is over it.
         Err(refusal) => return assert_eq!(refusal.status, 431),
     }
@@ -224,7 +224,7 @@ fn in_each_form(method: &str, path: &str) {
     for target in [format!("{path}?a=/b"), format!("HTTP://a.example:80{path}?://c/d")] {
         let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         let mut out = Vec::new();
-        head::check(head.as_bytes()).expect("a good head").hand_on(CLIENT, &mut out);
+        head::check(head.as_bytes()).expect("a good head").rewrite(CLIENT, &mut out);
         assert_eq!(lines(&out)[0], format!("{method} {path} HTTP/1.1"));
     }
 }

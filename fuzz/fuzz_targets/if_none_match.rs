@@ -27,7 +27,8 @@ use std::time::{Duration, SystemTime};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 use crate::documents::Kind;
-use crate::http::reply::{self, Asked, Freshness, Reply};
+use crate::http::Request;
+use crate::http::answer::{self, Answer, Freshness};
 use crate::http::representation::Representation;
 
 const BODY: &[u8] = br#"{"keys":[{"kty":"EC"}]}"#;
@@ -42,7 +43,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     };
     let Ok(fields) = str::from_utf8(fields) else { return Corpus::Reject };
     let fields = fields.replace('@', TAG);
-    let asked = Asked {
+    let asked = Request {
         method: if how & 1 == 0 { "HEAD" } else { "GET" },
         path: "/openid/v1/jwks",
         if_none_match: fields.lines().collect(),
@@ -54,7 +55,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 
     static DOCUMENT: OnceLock<Representation> = OnceLock::new();
     let document = DOCUMENT.get_or_init(|| Representation::new(Kind::Jwks, BODY.to_vec()));
-    let answer = reply::document(document, &asked, &fresh);
+    let answer = answer::document(document, &asked, &fresh);
     let held = asked.if_none_match.iter().any(|value| holds(value));
     assert_eq!(answer.status, if held { 304 } else { 200 }, "{:?}", asked.if_none_match);
     whole(&answer, &asked, &fresh);
@@ -83,7 +84,7 @@ fn holds(value: &str) -> bool {
 }
 
 /// RFC 9110 §15.4.5: a 304 says what the 200 would, without the document.
-fn whole(answer: &Reply, asked: &Asked<'_>, fresh: &Freshness) {
+fn whole(answer: &Answer, asked: &Request<'_>, fresh: &Freshness) {
     let (head, body) = (&answer.bytes.head, answer.bytes.body());
     let end = head.windows(4).position(|four| four == b"\r\n\r\n").expect("an end") + 4;
     assert_eq!(end, head.len());

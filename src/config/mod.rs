@@ -139,7 +139,7 @@ fn admin_port(source: &mut Source, taken: Option<u16>) -> Option<u16> {
     }
     let Ok(port) = text.parse() else {
         let cause = if text.starts_with("tcp://") {
-            " (Kubernetes sets it so for a Service named admin: \
+            " (Kubernetes sets it to this for a Service named admin: \
              set enableServiceLinks: false in the pod)"
         } else {
             ""
@@ -164,7 +164,7 @@ fn cache_ttl(source: &mut Source) -> Duration {
         Some(in_minutes) if source.has(&CACHE_TTL_SECONDS) && in_minutes != in_seconds => {
             source.mistakes.push(format!(
                 "CACHE_TTL_SECONDS is {in_seconds:?} and CACHE_TTL_MINUTES, its older name, is \
-                 {in_minutes:?}: give one of them"
+                 {in_minutes:?}: set only one of them"
             ));
             in_seconds
         }

@@ -1,13 +1,13 @@
-//! The settings: name, default, what is right and what it means, in the order of `--help`.
+//! The settings: name, default, requirement and meaning, in the order of `--help`.
 
 /// What a user can set.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
-    /// The older programs' name for the same thing.
+    /// The name that an older program has for it.
     pub(crate) old_name: Option<&'static str>,
-    /// What holds when the setting is absent or empty, as a user would write it.
+    /// The value when the setting is absent or empty, as a user would write it.
     pub(crate) default: &'static str,
-    /// What is right, to complete the sentence "it must be …".
+    /// The requirement, which completes the sentence "it must be …".
     pub(crate) must_be: &'static str,
     /// One line for `--help`.
     pub(crate) meaning: &'static str,
@@ -23,7 +23,7 @@ const fn setting(
 }
 
 impl Setting {
-    const fn once_called(mut self, old_name: &'static str) -> Self {
+    const fn or(mut self, old_name: &'static str) -> Self {
         self.old_name = Some(old_name);
         self
     }
@@ -33,25 +33,25 @@ pub(super) const LISTEN_ADDR: Setting = setting(
     "LISTEN_ADDR",
     "",
     "an IP address, such as 0.0.0.0, :: or 127.0.0.1",
-    "public listener's address; unset: all, by IPv6 and IPv4",
+    "address of the public listener; unset: all addresses, IPv6 and IPv4",
 );
 pub(super) const LISTEN_PORT: Setting = setting(
     "LISTEN_PORT",
     "8080",
     "a port from 0 to 65535 (0 takes a free one)",
-    "public listener's port",
+    "port of the public listener",
 );
 pub(super) const ADMIN_ADDR: Setting = setting(
     "ADMIN_ADDR",
     "",
     "an IP address, such as 0.0.0.0, :: or 127.0.0.1",
-    "admin listener's address; unset: LISTEN_ADDR's",
+    "address of the admin listener; unset: that of LISTEN_ADDR",
 );
 pub(super) const ADMIN_PORT: Setting = setting(
     "ADMIN_PORT",
     "8081",
     "a port from 0 to 65535, or off",
-    "admin listener's port, or off for none",
+    "port of the admin listener, or off for none",
 );
 pub(super) const UPSTREAM_HOST: Setting = setting(
     "UPSTREAM_HOST",
@@ -63,13 +63,13 @@ pub(super) const UPSTREAM_TIMEOUT_SECONDS: Setting = setting(
     "UPSTREAM_TIMEOUT_SECONDS",
     "5",
     "a number of seconds from 0.05 to 60",
-    "bound of one upstream exchange, all in all",
+    "total time limit for one upstream request, including the retry",
 );
 pub(super) const CACHE_TTL_SECONDS: Setting = setting(
     "CACHE_TTL_SECONDS",
     "60",
     "a number of seconds from 0.1 to 86400",
-    "how old a copy may be before it counts as stale",
+    "age from which a copy counts as stale",
 );
 pub(super) const CACHE_TTL_MINUTES: Setting = setting(
     "CACHE_TTL_MINUTES",
@@ -81,13 +81,13 @@ pub(super) const MAX_STALE_SECONDS: Setting = setting(
     "MAX_STALE_SECONDS",
     "86400",
     "a number of seconds from CACHE_TTL_SECONDS to 31536000",
-    "how long after its last confirmation a copy is served while upstream fails",
+    "age up to which a copy is served while upstream fails",
 );
 pub(super) const CLIENT_CACHE_TTL_SECONDS: Setting = setting(
     "CLIENT_CACHE_TTL_SECONDS",
     "3600",
     "a number of seconds from 0 to 86400",
-    "max-age at most: how long a relying party may keep a copy",
+    "longest max-age: how long a relying party may keep a copy",
 );
 pub(super) const PRETTY_PRINT_JSON: Setting =
     setting("PRETTY_PRINT_JSON", "true", "true, false, 1 or 0", "indent the documents");
@@ -97,25 +97,25 @@ pub(super) const SA_TOKEN_PATH: Setting = setting(
     "a file that can be read",
     "the gateway's own token",
 )
-.once_called("TOKEN_PATH");
+.or("TOKEN_PATH");
 pub(super) const SA_CA_CERT_PATH: Setting = setting(
     "SA_CA_CERT_PATH",
     "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
     "a file that can be read",
     "the CA of the API server's certificate",
 )
-.once_called("CA_CERT_PATH");
+.or("CA_CERT_PATH");
 pub(super) const JWKS_URI: Setting = setting(
     "JWKS_URI",
     "auto",
     "auto, upstream or an https URL",
-    "which jwks_uri is published: a reachable one, upstream's, or this one",
+    "which jwks_uri is published: a reachable one, that of upstream, or this URL",
 );
 pub(super) const DISCOVERY_DEFAULTS: Setting = setting(
     "DISCOVERY_DEFAULTS",
     "{}",
     "a JSON object that holds neither issuer nor jwks_uri",
-    "members added to the discovery document where upstream has none",
+    "members to add to the discovery document where upstream lacks them",
 );
 pub(super) const WORKERS: Setting =
     setting("WORKERS", "4", "a whole number from 2 to 64", "threads that answer requests");
@@ -123,33 +123,37 @@ pub(super) const MAX_CONNECTIONS: Setting = setting(
     "MAX_CONNECTIONS",
     "3000",
     "a whole number from 16 to 65536",
-    "public connections at a time, a descriptor each; lowered to the hard limit less 64",
+    "public connections at one time; lowered to the hard limit of descriptors less 64",
 );
 pub(super) const SHUTDOWN_DELAY_SECONDS: Setting = setting(
     "SHUTDOWN_DELAY_SECONDS",
     "5",
     "a number of seconds from 0 to 300",
-    "after SIGTERM: how long to go on serving while /readyz says 503",
+    "after SIGTERM: how long to serve on while /readyz says 503",
 );
 pub(super) const SHUTDOWN_TIMEOUT_SECONDS: Setting = setting(
     "SHUTDOWN_TIMEOUT_SECONDS",
     "20",
     "a number of seconds from 0 to 300",
-    "then: how long what is under way may take",
+    "after that: how long requests in progress may take",
 );
-pub(super) const LOG_FORMAT: Setting =
-    setting("LOG_FORMAT", "text", "text or json", "json for one JSON object a line");
+pub(super) const LOG_FORMAT: Setting = setting(
+    "LOG_FORMAT",
+    "text",
+    "text or json",
+    "format of log lines; json: one JSON object a line",
+);
 pub(super) const LOG_LINES_PER_SECOND: Setting = setting(
     "LOG_LINES_PER_SECOND",
     "100",
     "a whole number from 1 to 1000000",
-    "lines of one kind that clients can cause in a second; how many were left out is logged",
+    "log lines a second of each kind that clients can cause; the number suppressed is logged",
 );
 pub(super) const RUST_LOG: Setting = setting(
     "RUST_LOG",
     "info",
     "off, error, warn, info, debug or trace (or env_logger's directives)",
-    "what is logged; debug shows probes and each refresh",
+    "which lines are logged; debug adds probes and each round",
 );
 
 /// All settings in the order of `--help` and the README.

@@ -25,11 +25,11 @@ impl Source {
                 continue;
             }
             match value.into_string() {
-                // Kubernetes manifests set a variable to nothing to mean "not set".
+                // In Kubernetes manifests an empty value often means "not set".
                 Ok(value) if value.trim().is_empty() => {}
                 Ok(value) => drop(source.variables.insert(name, value.trim().to_owned())),
                 Err(value) => {
-                    source.mistakes.push(format!("{name} is {value:?}, which is no UTF-8 text"));
+                    source.mistakes.push(format!("{name} is {value:?}, which is not UTF-8"));
                 }
             }
         }
@@ -52,7 +52,7 @@ impl Source {
         match (own, old) {
             (Some(own), Some((old_name, old))) if own != old => {
                 let mistake = format!(
-                    "{} is {own:?} and {old_name}, its older name, is {old:?}: give one of them",
+                    "{} is {own:?} and {old_name}, its older name, is {old:?}: set only one of them",
                     setting.name
                 );
                 let own = own.clone();

@@ -52,8 +52,8 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("CLIENT_CACHE_TTL_SECONDS", "-1"),
         ("CLIENT_CACHE_TTL_SECONDS", "86401"),
         ("PRETTY_PRINT_JSON", "yes"),
-        ("TOKEN_PATH", "/nowhere"),
-        ("CA_CERT_PATH", "/nowhere"),
+        ("SA_TOKEN_PATH", "/nowhere"),
+        ("SA_CA_CERT_PATH", "/nowhere"),
         ("JWKS_URI", "http://issuer.example/keys"),
         ("JWKS_URI", "Auto"),
         ("DISCOVERY_DEFAULTS", "[]"),
@@ -72,33 +72,70 @@ fn each_bad_value_is_named_with_what_would_be_right() {
     ] {
         let mistakes = parse(&[(name, value)]).err().unwrap_or_default();
         assert_eq!(mistakes.len(), 1, "{name}={value}: {mistakes:?}");
-        assert!(mistakes.iter().all(|mistake| mistake.contains(name)), "{mistakes:?}");
+        let names_it = |mistake: &String| mistake.contains(name) && mistake.contains("must ");
+        assert!(mistakes.iter().all(names_it), "{mistakes:?}");
     }
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_named_at_once() {
     let mistakes = parse(&[("WORKERS", "0"), ("LISTEN_PORT", "x"), ("LOG_FORMAT", "y")]);
     assert_eq!(mistakes.err().unwrap().len(), 3);
 }
 
 #[test]
-fn good_values_are_taken() {
-    for (name, value) in [
-        ("LISTEN_ADDR", "::1"),
-        ("LISTEN_ADDR", "[::]"),
-        ("ADMIN_PORT", "off"),
-        ("UPSTREAM_HOST", "http://127.0.0.1:8001/proxy/"),
-        ("UPSTREAM_HOST", "http://[::1]:8001"),
-        ("UPSTREAM_HOST", "https://api.example:6443/k8s/clusters/c-1"),
-        ("CACHE_TTL_SECONDS", "0.2"),
-        ("CACHE_TTL_MINUTES", "2"),
-        ("PRETTY_PRINT_JSON", "0"),
-        ("JWKS_URI", "https://issuer.example/keys"),
-        ("DISCOVERY_DEFAULTS", r#"{"claims_supported":["sub"]}"#),
-        ("RUST_LOG", "debug,ureq=trace"),
-    ] {
-        assert!(parse(&[(name, value)]).is_ok(), "{name}={value}");
+fn each_valid_value_is_the_one_that_holds() {
+    type Shows = fn(&Config) -> String;
+    let cases: [(&str, &str, Shows, &str); 20] = [
+        ("LISTEN_ADDR", "::1", |it| format!("{:?}", it.listen_addr), "Some(::1)"),
+        ("LISTEN_ADDR", "[::]", |it| format!("{:?}", it.listen_addr), "Some(::)"),
+        ("LISTEN_ADDR", "::1", |it| format!("{:?}", it.admin_addr), "Some(::1)"),
+        ("ADMIN_ADDR", "10.0.0.1", |it| format!("{:?}", it.admin_addr), "Some(10.0.0.1)"),
+        ("ADMIN_PORT", "off", |it| format!("{:?}", it.admin_port), "None"),
+        (
+            "UPSTREAM_HOST",
+            "http://127.0.0.1:8001/proxy/",
+            |it| it.upstream_host.clone(),
+            "http://127.0.0.1:8001/proxy",
+        ),
+        ("UPSTREAM_HOST", "http://[::1]:8001", |it| it.upstream_host.clone(), "http://[::1]:8001"),
+        (
+            "UPSTREAM_HOST",
+            "https://api.example:6443/k8s/clusters/c-1",
+            |it| it.upstream_host.clone(),
+            "https://api.example:6443/k8s/clusters/c-1",
+        ),
+        ("CACHE_TTL_SECONDS", "0.2", |it| format!("{:?}", it.cache_ttl), "200ms"),
+        ("CACHE_TTL_MINUTES", "2", |it| format!("{:?}", it.cache_ttl), "120s"),
+        ("MAX_STALE_SECONDS", "60", |it| format!("{:?}", it.max_stale), "60s"),
+        ("CLIENT_CACHE_TTL_SECONDS", "0", |it| format!("{:?}", it.client_cache_ttl), "0ns"),
+        ("PRETTY_PRINT_JSON", "0", |it| format!("{:?}", it.layout), "Compact"),
+        ("PRETTY_PRINT_JSON", "True", |it| format!("{:?}", it.layout), "Pretty"),
+        (
+            "JWKS_URI",
+            "https://issuer.example/keys",
+            |it| format!("{:?}", it.jwks_uri),
+            "Fixed(\"https://issuer.example/keys\")",
+        ),
+        (
+            "DISCOVERY_DEFAULTS",
+            r#"{"claims_supported":["sub"]}"#,
+            |it| format!("{:?}", it.discovery_defaults.keys().collect::<Vec<_>>()),
+            "[\"claims_supported\"]",
+        ),
+        ("WORKERS", "64", |it| it.workers.to_string(), "64"),
+        (
+            "MAX_CONNECTIONS",
+            "16",
+            |it| format!("{} {}", it.max_connections.most, it.max_connections.is_given),
+            "16 true",
+        ),
+        ("LOG_FORMAT", "json", |it| format!("{:?}", it.log.format), "Json"),
+        ("RUST_LOG", "debug,ureq=trace", |it| it.log.filter.clone(), "debug,ureq=trace"),
+    ];
+    for (name, value, shows, expected) in cases {
+        let config = parse(&[(name, value)]).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+        assert_eq!(shows(&config), expected, "{name}={value}");
     }
 }
 
@@ -111,7 +148,7 @@ fn the_older_programs_names_mean_the_same() {
     let differing = parse(&[("CACHE_TTL_MINUTES", "1"), ("CACHE_TTL_SECONDS", "61")]);
     assert!(differing.err().unwrap().concat().contains("CACHE_TTL_MINUTES"));
     let differing = parse(&[("TOKEN_PATH", "Cargo.lock")]);
-    assert!(differing.err().unwrap().concat().contains("give one of them"));
+    assert!(differing.err().unwrap().concat().contains("set only one of them"));
 }
 
 #[test]

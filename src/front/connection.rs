@@ -1,7 +1,7 @@
-//! One client's socket and the bytes on their way: heads that come in, the answer that goes out.
+//! One client's socket, the heads that arrive on it, and the answer that is written to it.
 //!
-//! What a connection may do and until when is the business of `admission.rs`; nothing here waits.
-//! Readiness is reported once per edge, so each connection remembers whether there may be more.
+//! What a connection may do, and until when, is for `admission` to say; nothing here waits. epoll
+//! reports readiness once per edge, so each connection remembers whether there may be more to read.
 
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,16 +13,16 @@ use socket2::SockRef;
 
 use super::head::{self, Refusal};
 use super::inbox::{Id, Last};
-use crate::http::reply::Bytes;
+use crate::http::answer::Bytes;
 
-/// Bytes that are read at a time; that much of a pipeline is held beside the request that is being
+/// Bytes read at a time, and so the most of a pipeline that is held while a request is being
 /// answered.
 pub(super) const READ: usize = 2 << 10;
-/// How many bytes are read and dropped of a client that goes on sending after its last answer or a
+/// How many bytes are read and dropped when a client goes on sending after its last answer or a
 /// refusal, so that they do not reset the connection: RFC 9112 §9.6.
 const DROPPED_BYTES: usize = 32 << 10;
-/// Bytes of empty lines before a request: RFC 9112 §2.2 asks for one line to be ignored, and a
-/// client that sends nothing else must not keep the front busy.
+/// The most bytes of empty lines before a request: RFC 9112 §2.2 asks servers to ignore one line, and
+/// a client that sends nothing else must not keep the front busy.
 const EMPTY_LINES: usize = 16;
 
 pub(super) struct Connection {
@@ -30,31 +30,31 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// The value of [`head::CLIENT`]: its number, a space, the peer's address.
     client: Box<str>,
-    /// What came in and was not handed on. An idle connection holds no buffer.
+    /// What arrived and was not forwarded. An idle connection has no buffer.
     received: Vec<u8>,
-    /// So many bytes of it hold no whole head.
+    /// The first bytes of it, which contain no complete head.
     searched: usize,
     unsent: Option<Unsent>,
-    /// The kernel may have bytes, or the end.
+    /// The kernel may have bytes for us, or the end.
     readable: bool,
     /// The client will send no more.
     half_closed: bool,
     dropped: usize,
 }
 
-/// An answer that the send buffer had no room for.
+/// An answer for which the send buffer had no room.
 struct Unsent {
     bytes: Bytes,
-    /// So much of it has been written.
+    /// How many bytes of it have been written.
     from: usize,
     last: Last,
 }
 
-/// What came of looking for a head.
+/// The outcome of looking for a head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A whole, good head was added to those for the lane.
-    HandedOn,
+    /// A complete, valid head was added to those for the lane.
+    Forwarded,
     /// A part of one is held.
     Partial,
     /// Not a byte of one.
@@ -66,28 +66,39 @@ pub(super) enum Next {
     Refused(Refusal),
 }
 
-/// What is known of a client that is not listened to any more.
+/// What is known of a client whose bytes are dropped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Input {
-    /// It may send on.
+    /// It may send more.
     Open,
-    /// It has closed, or has sent more than is worth reading.
+    /// It has closed, or has sent more than [`DROPPED_BYTES`].
     Over,
     /// The connection was reset.
     Gone,
 }
 
-/// What came of writing an answer.
+/// The outcome of writing an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// The kernel has all of it.
-    Whole(Last),
+    Complete(Last),
     Partly,
-    /// The client is gone.
+    /// The connection was reset.
     Gone,
 }
 
-/// What came of reading.
+/// How a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Close {
+    /// The kernel goes on delivering what the client has not read.
+    Deliver,
+    /// The connection is reset, so that the kernel drops at once what is unread.
+    Discard,
+    /// Reset if anything is unread.
+    DiscardUnread,
+}
+
+/// The outcome of reading.
 enum Received {
     Bytes(usize),
     Nothing,
@@ -97,7 +108,7 @@ enum Received {
 
 impl Connection {
     pub(super) fn new(id: Id, stream: TcpStream, peer: SocketAddr) -> Self {
-        // A listener on `::` shows IPv4 clients by their mapped addresses.
+        // A listener on `::` sees IPv4 clients by their mapped addresses.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Self {
             id,
@@ -121,32 +132,32 @@ impl Connection {
         self.received.len()
     }
 
-    /// Whether there may be more to read, or to hand on.
+    /// Whether there may be more to read, or to forward.
     pub(super) const fn has_more(&self) -> bool {
         self.readable || self.searched < self.received.len()
     }
 
-    /// Whether the request that is held, partial or refused, is one of HEAD.
-    pub(super) fn is_of_head(&self) -> bool {
+    /// Whether the method of the request that is held, partial or refused, is HEAD.
+    pub(super) fn is_head(&self) -> bool {
         self.received.starts_with(b"HEAD ")
     }
 
-    /// Notes what epoll(7) says.
+    /// Notes an event of epoll(7).
     pub(super) fn note(&mut self, flags: EventFlags) {
         let end = EventFlags::RDHUP | EventFlags::HUP;
         self.readable |= flags.intersects(EventFlags::IN | end);
         self.half_closed |= flags.intersects(end);
     }
 
-    /// Looks for the next head, in what is held and in what the kernel has, and adds it to `heads`
-    /// as `tiny_http` is to see it. `scratch` is overwritten; it has [`READ`] bytes.
+    /// Looks for the next head, in what is held and in what the kernel has, and adds it to `heads`,
+    /// rewritten for `tiny_http`. `scratch`, of [`READ`] bytes, is overwritten.
     pub(super) fn next_head(&mut self, scratch: &mut [u8], heads: &mut Vec<u8>) -> Next {
         loop {
             if self.searched < self.received.len() {
                 match find_head(&self.received, self.searched, &self.client, heads) {
                     Ok(Found::Head { end }) => {
                         self.take(end);
-                        return Next::HandedOn;
+                        return Next::Forwarded;
                     }
                     Ok(Found::None { begin }) => {
                         self.take(begin);
@@ -157,7 +168,7 @@ impl Connection {
             }
             let count = match self.read(scratch) {
                 Received::Bytes(count) => count,
-                // One that comes alone is half of an empty line, and no beginning.
+                // A CR alone is half of an empty line, and not the start of a head.
                 Received::Nothing if matches!(*self.received, [] | [b'\r']) => {
                     return Next::Nothing;
                 }
@@ -166,24 +177,24 @@ impl Connection {
                 Received::Gone => return Next::Gone,
             };
             let bytes = scratch.get(..count).unwrap_or_default();
-            // A head that comes whole is not copied.
+            // A head that arrives in one piece is not copied.
             if self.received.is_empty()
                 && let Ok(Found::Head { end }) = find_head(bytes, 0, &self.client, heads)
             {
                 self.hold(bytes.get(end..).unwrap_or_default());
-                return Next::HandedOn;
+                return Next::Forwarded;
             }
             self.hold(bytes);
         }
     }
 
     fn hold(&mut self, bytes: &[u8]) {
-        // Exactly: a vector that doubles would hold two heads.
+        // Exactly: a vector that doubles would have room for two heads.
         self.received.reserve_exact(bytes.len());
         self.received.extend_from_slice(bytes);
     }
 
-    /// Forgets the first bytes of what is held, and the room that they took.
+    /// Removes the first bytes of what is held, and frees their memory.
     fn take(&mut self, count: usize) {
         if count > 0 {
             self.received = self.received.get(count..).unwrap_or_default().to_vec();
@@ -196,8 +207,8 @@ impl Connection {
             match (&self.stream).read(scratch) {
                 Ok(0) => return Received::End,
                 Ok(count) => {
-                    // Less than asked for is all there was, but for the end, which may have come
-                    // with the same edge.
+                    // Less than there was room for is all there was, except for the end, which may
+                    // have arrived with the same edge.
                     self.readable = count == scratch.len() || self.half_closed;
                     return Received::Bytes(count);
                 }
@@ -209,7 +220,7 @@ impl Connection {
         Received::Nothing
     }
 
-    /// Writes an answer, as much of it as the send buffer takes; the rest is kept.
+    /// Writes as much of an answer as the send buffer has room for, and keeps the rest.
     pub(super) fn write(&mut self, bytes: Bytes, last: Last) -> Written {
         self.write_from(Unsent { bytes, from: 0, last })
     }
@@ -225,22 +236,22 @@ impl Connection {
             Err(_) => return Written::Gone,
         }
         if unsent.from == unsent.bytes.length() {
-            return Written::Whole(unsent.last);
+            return Written::Complete(unsent.last);
         }
         self.unsent = Some(unsent);
         Written::Partly
     }
 
-    /// Writes what a client is told before it is closed, and that nothing follows.
+    /// Writes the answer to a head that is refused, and then the end.
     pub(super) fn refuse(&mut self, answer: &Bytes) {
-        // Where there is no room for it the client has not read the last answer either.
+        // If there is no room for it, the client has not read the answer before either.
         let _ = write_now(&self.stream, answer, 0);
         self.finish();
     }
 
-    /// Says that nothing follows, and forgets what is held.
+    /// Writes the end, and drops what is held.
     pub(super) fn finish(&mut self) {
-        // It fails only when the client is gone.
+        // It fails only when the connection was reset.
         let _ = self.stream.shutdown(Shutdown::Write);
         self.received = Vec::new();
         self.searched = 0;
@@ -259,22 +270,28 @@ impl Connection {
         Input::Over
     }
 
-    /// Bytes of answers that our kernel keeps, because the client does not read them. What of an
-    /// answer is still here costs little: all share the document.
+    /// Bytes of answers that are in the kernel's memory because the client does not read them. Those
+    /// in ours cost little: all answers share the document.
     pub(super) fn unread(&self) -> usize {
-        unconfirmed(&self.stream)
+        unacknowledged(&self.stream)
     }
 
-    /// Whether the client has everything; the end of the stream itself may be on its way, which
-    /// the kernel counts as one byte.
+    /// Whether the client has everything. The end of the stream may be on its way, which the kernel
+    /// counts as one byte.
     pub(super) fn has_read_all(&self) -> bool {
         self.unsent.is_none() && self.unread() <= 1
     }
 
-    /// From now on closing resets the connection: the kernel forgets at once what is unread.
-    pub(super) fn reset_on_close(&self) {
-        // It fails only for what is no socket.
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    pub(super) fn close(self, how: Close) {
+        let resets = match how {
+            Close::Deliver => false,
+            Close::Discard => true,
+            Close::DiscardUnread => !self.has_read_all(),
+        };
+        if resets {
+            // It fails only for what is not a socket.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 
@@ -285,13 +302,14 @@ impl AsFd for Connection {
 }
 
 enum Found {
-    /// It was handed on; the next one begins at `end`.
+    /// It was forwarded; the next one begins at `end`.
     Head { end: usize },
-    /// None is whole yet; one may begin at `begin`.
+    /// None is complete yet; one may begin at `begin`.
     None { begin: usize },
 }
 
-/// Looks for a whole head in `bytes`, of which the first `searched` hold none, and hands it on.
+/// Looks for a complete head in `bytes`, of which the first `searched` contain none, and adds it to
+/// `heads`, rewritten for `tiny_http`.
 fn find_head(
     bytes: &[u8],
     searched: usize,
@@ -306,12 +324,12 @@ fn find_head(
     let Some(length) = head::length(bytes, searched.saturating_sub(begin))? else {
         return Ok(Found::None { begin });
     };
-    head::check(bytes.get(..length).unwrap_or_default())?.hand_on(client, heads);
+    head::check(bytes.get(..length).unwrap_or_default())?.rewrite(client, heads);
     Ok(Found::Head { end: begin + length })
 }
 
-/// One write of what follows the first `from` bytes, which does not wait: how many more the kernel
-/// took.
+/// Writes what follows the first `from` bytes, in one write that does not wait; returns how many
+/// bytes the kernel accepted.
 fn write_now(mut stream: &TcpStream, bytes: &Bytes, from: usize) -> io::Result<usize> {
     let head = bytes.head.get(from..).unwrap_or_default();
     let of_body = from.saturating_sub(bytes.head.len());
@@ -325,12 +343,12 @@ fn write_now(mut stream: &TcpStream, bytes: &Bytes, from: usize) -> io::Result<u
     }
 }
 
-/// Bytes that were written and that the peer has not confirmed: tcp(7), SIOCOUTQ, which no
-/// maintained crate offers.
+/// Bytes that were written and that the peer has not acknowledged: tcp(7), SIOCOUTQ, for which no
+/// maintained crate has a safe call.
 #[expect(unsafe_code, reason = "ioctl(2) takes a pointer; rustix has no safe call for SIOCOUTQ")]
-fn unconfirmed(stream: &TcpStream) -> usize {
+fn unacknowledged(stream: &TcpStream) -> usize {
     let mut bytes: std::ffi::c_int = 0;
-    // SAFETY: the descriptor is open, and the kernel writes one int, to where one is.
+    // SAFETY: the descriptor is open, and the kernel writes one int to `bytes`, which is one.
     let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result < 0 { 0 } else { usize::try_from(bytes).unwrap_or(0) }
 }

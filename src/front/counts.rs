@@ -1,29 +1,39 @@
-//! What the front counts since its start, and the lines that it logs of single connections.
+//! What the front counts since its start and reports, and the lines that it logs about single
+//! connections.
 
 use std::collections::BTreeMap;
 use std::ops::Add;
+use std::time::Instant;
 
 use log::{info, warn};
 
 use super::head::Refusal;
 use crate::logging::{self, Line};
 
-/// Connections since the start.
+/// Connections since the start of the front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) accepted: u64,
-    /// Requests, by status: the connection ends with the answer.
+    /// Requests that were refused, by status; their connections end.
     pub(crate) refused: BTreeMap<u16, u64>,
     pub(crate) evicted: u64,
-    /// Closed for answers that the client did not read.
+    /// Closed because the client did not read its answers.
     pub(crate) unread: u64,
-    /// Closed because no answer was made.
+    /// Closed because no worker answered in time.
     pub(crate) unanswered: u64,
     /// Closed because the kernel had no memory to watch them.
     pub(crate) rejected: u64,
 }
 
-/// Why the front closed a connection, where that is an event.
+/// The state of a front.
+pub(crate) struct Report {
+    /// No request is in progress, and no connection is so new that one may be on its way.
+    pub(crate) is_quiet: bool,
+    pub(crate) last_accepted: Option<Instant>,
+    pub(crate) counts: Counts,
+}
+
+/// Why the front closed a connection, where that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Refused(Refusal),
@@ -34,7 +44,7 @@ pub(super) enum Event {
 }
 
 impl Counts {
-    /// Counts it and, as far as there may be so many lines, logs it.
+    /// Counts it, and logs it if one more line of its kind may be written.
     pub(super) fn note(&mut self, event: Event, peer: &str) {
         let (count, line) = match event {
             Event::Refused(Refusal { status, .. }) => {
@@ -51,20 +61,22 @@ impl Counts {
         }
         match event {
             Event::Refused(Refusal { status, because }) => {
-                info!(status, why = because, peer:%; "refused");
+                info!(status, reason = because, peer:%; "refused");
             }
             Event::Evicted => {
-                info!(why = "longest idle, and the connection limit is reached", peer:%; "evicted");
+                info!(reason = "longest idle, and the connection limit is reached", peer:%; "evicted");
             }
-            Event::Unread => info!(why = "the client does not read the answer", peer:%; "closed"),
-            Event::Unanswered => warn!(why = "no answer was made in time", peer:%; "closed"),
+            Event::Unread => {
+                info!(reason = "the client does not read the answer", peer:%; "closed");
+            }
+            Event::Unanswered => warn!(reason = "no worker answered in time", peer:%; "closed"),
             Event::Rejected => {
-                warn!(why = "the kernel has no memory to watch it", peer:%; "closed");
+                warn!(reason = "the kernel has no memory to watch it", peer:%; "closed");
             }
         }
     }
 
-    /// How many were refused, evicted, closed or rejected.
+    /// How many connections the front closed, for whatever reason.
     pub(crate) fn shut_out(&self) -> u64 {
         let Self { refused, evicted, unread, unanswered, rejected, .. } = self;
         [evicted, unread, unanswered, rejected].into_iter().chain(refused.values()).sum()

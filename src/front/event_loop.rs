@@ -1,6 +1,6 @@
-//! The front's loop: waits for readiness events and for messages, and does what follows from them.
+//! The front's loop: waits for readiness events and messages, and handles them.
 //!
-//! It carries out what `admission.rs` decides. Nothing in it waits for a client or a worker.
+//! It carries out what `admission` decides. Nothing in it waits for a client or a worker.
 
 use std::fmt;
 use std::io;
@@ -15,25 +15,24 @@ use rustix::event::epoll::{self, CreateFlags, Event as Readiness, EventData, Eve
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
-use super::Report;
 use super::admission::{Admission, Phase, Room, TooManyHeld};
-use super::connection::{Connection, Input, Next, READ, Written};
-use super::counts::{Counts, Event};
+use super::connection::{Close, Connection, Input, Next, READ, Written};
+use super::counts::{Counts, Event, Report};
 use super::head::{self, Refusal};
 use super::inbox::{Id, Inbox, Last, Message};
 use super::lane::Lane;
 use super::listener;
-use crate::http::reply::{self, Bytes};
+use crate::http::answer::{self, Bytes};
 use crate::logging::{self, Line};
 
-/// Connections that are accepted in one round of the loop, so that those there are wait little.
+/// Connections accepted in one turn of the loop, so that those which are open do not wait for long.
 const ACCEPTED: usize = 64;
-/// Events that are taken from the kernel in one round.
+/// Events received from the kernel in one turn.
 const EVENTS: usize = 256;
-/// How long to wait when the kernel has no descriptor or no memory for a connection.
+/// When to try again after the kernel had no descriptor or no memory for a connection.
 const SHORTAGE: Duration = Duration::from_millis(20);
 
-/// What events are of, beside connections, whose ids are far below.
+/// The sources of events besides connections, whose ids are far smaller.
 const OF_LISTENER: u64 = u64::MAX;
 const OF_INBOX: u64 = u64::MAX - 1;
 const OF_LANE: u64 = u64::MAX - 2;
@@ -60,20 +59,20 @@ impl fmt::Display for Ended {
 /// What the front's thread owns.
 pub(super) struct Loop {
     epoll: OwnedFd,
-    /// None once no more are accepted.
+    /// `None` once no more connections are accepted.
     listener: Option<TcpListener>,
-    /// A connection may wait at the listener.
+    /// A connection may be waiting at the listener.
     waiting: bool,
-    /// When to try again, where trying now would be in vain.
+    /// When to accept again, if not now.
     retry: Option<Instant>,
-    /// How many more are accepted at most, where the program is about to end.
-    last_ones: Option<usize>,
+    /// While the program stops: how many more connections are accepted at most.
+    left_to_accept: Option<usize>,
     inbox: Arc<Inbox>,
     lane: Lane,
     admission: Admission,
     /// By slot.
     connections: Vec<Option<Connection>>,
-    /// Of the last connection.
+    /// That of the last connection.
     generation: u32,
     last_accepted: Option<Instant>,
     counts: Counts,
@@ -98,7 +97,7 @@ impl Loop {
             listener: Some(listener),
             waiting: true,
             retry: None,
-            last_ones: None,
+            left_to_accept: None,
             inbox,
             lane,
             admission: Admission::new(most),
@@ -114,15 +113,15 @@ impl Loop {
         let mut events = Vec::with_capacity(EVENTS);
         let mut messages = Vec::new();
         loop {
-            if let Err(ended) = self.round(&mut events, &mut messages) {
+            if let Err(ended) = self.turn(&mut events, &mut messages) {
                 return ended;
             }
         }
     }
 
-    /// Waits until something happens, and does what follows from it. `events` and `messages` are
-    /// empty before and after.
-    fn round(
+    /// Waits until something happens, and handles it. `events` and `messages` are empty before and
+    /// after.
+    fn turn(
         &mut self,
         events: &mut Vec<Readiness>,
         messages: &mut Vec<Message>,
@@ -136,7 +135,7 @@ impl Loop {
         }
         let now = Instant::now();
         for message in messages.drain(..) {
-            self.obey(message, now);
+            self.handle(message, now);
             self.lane.flush_if_long().map_err(Ended::Lane)?;
         }
         for Readiness { flags, data } in events.drain(..) {
@@ -144,7 +143,7 @@ impl Loop {
                 OF_INBOX => {}
                 OF_LISTENER => self.waiting = true,
                 OF_LANE => return Err(Ended::LaneHungUp),
-                number => self.ready(Id::from_number(number), flags, now),
+                number => self.on_ready(Id::from_number(number), flags, now),
             }
             self.lane.flush_if_long().map_err(Ended::Lane)?;
         }
@@ -155,19 +154,19 @@ impl Loop {
         self.lane.flush().map_err(Ended::Lane)
     }
 
-    /// How long nothing has to be done if nothing happens.
+    /// How long there is nothing to do if nothing happens; `None` without limit.
     fn wait(&self) -> Option<Timespec> {
         let accept = if self.waiting { self.retry.or_else(|| Some(Instant::now())) } else { None };
         let next = [self.admission.deadline(), accept].into_iter().flatten().min()?;
         Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
     }
 
-    // Connections that come.
+    // New connections.
 
     fn accept(&mut self, now: Instant) -> Result<(), Ended> {
         self.retry = None;
         for _ in 0..ACCEPTED {
-            if self.last_ones == Some(0) {
+            if self.left_to_accept == Some(0) {
                 self.listener = None;
             }
             let Some(listener) = &self.listener else {
@@ -185,14 +184,14 @@ impl Loop {
                     if let Room::Evict(slot) = room {
                         self.evict(slot);
                     }
-                    self.last_ones = self.last_ones.map(|left| left.saturating_sub(1));
+                    self.left_to_accept = self.left_to_accept.map(|left| left.saturating_sub(1));
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    self.enter(socket.into(), peer, now);
+                    self.open(socket.into(), peer, now);
                 }
                 Err(Errno::AGAIN) => {
                     self.waiting = false;
-                    self.admission.none_waits();
-                    if self.last_ones.is_some() {
+                    self.admission.none_waiting();
+                    if self.left_to_accept.is_some() {
                         self.listener = None;
                     }
                     return Ok(());
@@ -203,7 +202,7 @@ impl Loop {
                 }
                 Err(error) => {
                     if logging::admits(Line::Shortage) {
-                        warn!(error:%; "cannot accept a connection, trying on");
+                        warn!(error:%; "cannot accept a connection, retrying");
                     }
                     self.retry = Some(now + SHORTAGE);
                     return Ok(());
@@ -213,19 +212,19 @@ impl Loop {
         Ok(())
     }
 
-    fn enter(&mut self, stream: TcpStream, peer: Option<SocketAddr>, now: Instant) {
+    fn open(&mut self, stream: TcpStream, peer: Option<SocketAddr>, now: Instant) {
         self.counts.accepted += 1;
         self.last_accepted = Some(now);
         self.generation = self.generation.wrapping_add(1);
-        let slot = self.admission.enter(now);
-        // Only a client of another family than IP has no such address, and there is none.
+        let slot = self.admission.insert(now);
+        // There is no client of another family than IP.
         let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let Some(id) = Id::new(slot, self.generation) else { return self.admission.leave(slot) };
+        let Some(id) = Id::new(slot, self.generation) else { return self.admission.remove(slot) };
         let connection = Connection::new(id, stream, peer);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if epoll::add(&self.epoll, &connection, EventData::new_u64(id.number()), flags).is_err() {
             self.counts.note(Event::Rejected, connection.peer());
-            return self.admission.leave(slot);
+            return self.admission.remove(slot);
         }
         if slot >= self.connections.len() {
             self.connections.resize_with(slot + 1, || None);
@@ -233,30 +232,30 @@ impl Loop {
         if let Some(place) = self.connections.get_mut(slot) {
             *place = Some(connection);
         }
-        // Mostly its request is there already. One that waited at the listener is not to wait once
-        // more for its event, behind those of thousands, while others are accepted in its place.
+        // Its request has mostly arrived already. A connection that has waited at the listener must not
+        // wait again for its event, behind thousands of others.
         self.next_head(slot, now);
     }
 
-    // What happens to them.
+    // Their requests and answers.
 
     fn connection(&mut self, slot: usize) -> Option<&mut Connection> {
         self.connections.get_mut(slot)?.as_mut()
     }
 
-    /// None when it has been closed: its slot may be another's by now.
+    /// `None` when it has been closed: its slot may have another one by now.
     fn find(&mut self, id: Id) -> Option<(usize, &mut Connection)> {
         let slot = id.slot();
         self.connection(slot).filter(|connection| connection.id == id).map(|found| (slot, found))
     }
 
-    fn ready(&mut self, id: Id, flags: EventFlags, now: Instant) {
+    fn on_ready(&mut self, id: Id, flags: EventFlags, now: Instant) {
         let Some((slot, connection)) = self.find(id) else { return };
         connection.note(flags);
         match self.admission.phase(slot) {
-            // Its request is in tiny_http's queue: the place is free when that has been answered.
+            // Its request is in tiny_http's queue; the slot is vacant once that is answered.
             Some(Phase::Answering) => {}
-            _ if flags.contains(EventFlags::ERR) => self.close(slot),
+            _ if flags.contains(EventFlags::ERR) => self.close(slot, Close::Deliver),
             Some(Phase::Idle | Phase::ReadingHead) => self.next_head(slot, now),
             Some(Phase::Writing) if flags.contains(EventFlags::OUT) => self.write_more(slot, now),
             Some(Phase::Closing | Phase::Refused) => self.drop_input(slot),
@@ -268,21 +267,21 @@ impl Loop {
         let Self { connections, scratch, lane, admission, .. } = self;
         let Some(Some(connection)) = connections.get_mut(slot) else { return };
         let next = connection.next_head(scratch, &mut lane.heads);
-        let held = admission.hold(slot, connection.held());
+        let held = admission.set_held(slot, connection.held());
         match (next, held) {
-            (Next::HandedOn, _) => admission.set(slot, Phase::Answering, now),
+            (Next::Forwarded, _) => admission.set_phase(slot, Phase::Answering, now),
             (Next::End, _) => self.finish(slot, now),
-            (Next::Gone, _) => self.close(slot),
+            (Next::Gone, _) => self.close(slot, Close::Deliver),
             (Next::Refused(refusal), _) => self.refuse(slot, refusal, now),
             (Next::Partial, Err(TooManyHeld)) => self.refuse(slot, head::TOO_MUCH, now),
             (Next::Partial, Ok(())) if admission.phase(slot) == Some(Phase::Idle) => {
-                admission.set(slot, Phase::ReadingHead, now);
+                admission.set_phase(slot, Phase::ReadingHead, now);
             }
             (Next::Partial | Next::Nothing, _) => {}
         }
     }
 
-    fn obey(&mut self, message: Message, now: Instant) {
+    fn handle(&mut self, message: Message, now: Instant) {
         match message {
             Message::Answer { to, bytes, last } => self.answer(to, bytes, last, now),
             Message::NoAnswer { to } => {
@@ -291,18 +290,18 @@ impl Loop {
                 }
             }
             Message::StopAccepting => {
-                // As many as the kernel may hold for us.
-                self.last_ones = Some(listener::BACKLOG);
+                // As many as the kernel may have queued.
+                self.left_to_accept = Some(listener::BACKLOG);
                 self.waiting = true;
             }
             Message::Report(sender) => {
                 let report = Report {
                     is_quiet: self.admission.is_quiet(now)
-                        && (self.last_ones.is_none() || self.listener.is_none()),
+                        && (self.left_to_accept.is_none() || self.listener.is_none()),
                     last_accepted: self.last_accepted,
                     counts: self.counts.clone(),
                 };
-                // Whoever asked may have given up.
+                // The receiver may have given up.
                 let _ = sender.send(report);
             }
         }
@@ -316,10 +315,10 @@ impl Loop {
         let Some((_, connection)) = self.find(to) else { return };
         let length = bytes.length();
         let written = connection.write(bytes, last);
-        self.admission.owe(slot, length);
+        self.admission.add_unread(slot, length);
         self.written(slot, &written, now);
         if self.admission.is_unread_over() {
-            self.close_most_unread();
+            self.close_excess_unread();
         }
     }
 
@@ -331,12 +330,12 @@ impl Loop {
 
     fn written(&mut self, slot: usize, written: &Written, now: Instant) {
         match written {
-            Written::Gone => self.close(slot),
-            // Each time that there was room is progress.
-            Written::Partly => self.admission.set(slot, Phase::Writing, now),
-            Written::Whole(Last::Yes) => self.finish(slot, now),
-            Written::Whole(Last::No) => {
-                self.admission.set(slot, Phase::Idle, now);
+            Written::Gone => self.close(slot, Close::Deliver),
+            // It counts as progress each time that there is room.
+            Written::Partly => self.admission.set_phase(slot, Phase::Writing, now),
+            Written::Complete(Last::Yes) => self.finish(slot, now),
+            Written::Complete(Last::No) => {
+                self.admission.set_phase(slot, Phase::Idle, now);
                 if self.connection(slot).is_some_and(|connection| connection.has_more()) {
                     self.next_head(slot, now);
                 }
@@ -355,32 +354,33 @@ impl Loop {
                 Phase::Idle | Phase::Closing if !self.has_read_all(slot) => {
                     self.shut_out(slot, Event::Unread);
                 }
-                Phase::Refused => self.close_refused(slot),
-                Phase::Idle | Phase::Closing => self.close(slot),
+                Phase::Refused => self.close(slot, Close::DiscardUnread),
+                Phase::Idle | Phase::Closing => self.close(slot, Close::Deliver),
             }
         }
     }
 
-    /// Answers in `tiny_http`'s place, and lets the client read it before it is closed.
+    /// Answers without `tiny_http`, and lets the client read that before the connection is closed.
     fn refuse(&mut self, slot: usize, refusal: Refusal, now: Instant) {
         let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
             return;
         };
-        let method = if connection.is_of_head() { "HEAD" } else { "GET" };
-        connection.refuse(&reply::refusal(method, refusal.status, SystemTime::now()));
+        let method = if connection.is_head() { "HEAD" } else { "GET" };
+        connection.refuse(&answer::refusal(method, refusal.status, SystemTime::now()));
         self.counts.note(Event::Refused(refusal), connection.peer());
-        // Nothing is held any more, which cannot be too much.
-        let _ = self.admission.hold(slot, 0);
-        self.admission.set(slot, Phase::Refused, now);
+        // Nothing is held now, which cannot be too much.
+        let _ = self.admission.set_held(slot, 0);
+        self.admission.set_phase(slot, Phase::Refused, now);
         self.drop_input(slot);
     }
 
-    /// No request follows: the client sees the end, and is closed when it has read everything.
+    /// No request follows: the client sees the end, and the connection is closed when it has read
+    /// everything.
     fn finish(&mut self, slot: usize, now: Instant) {
         let Some(connection) = self.connection(slot) else { return };
         connection.finish();
-        let _ = self.admission.hold(slot, 0);
-        self.admission.set(slot, Phase::Closing, now);
+        let _ = self.admission.set_held(slot, 0);
+        self.admission.set_phase(slot, Phase::Closing, now);
         self.drop_input(slot);
     }
 
@@ -389,21 +389,11 @@ impl Loop {
         let Some(Some(connection)) = connections.get_mut(slot) else { return };
         let is_refused = admission.phase(slot) == Some(Phase::Refused);
         match connection.drop_input(scratch) {
-            Input::Gone => self.close(slot),
-            Input::Over if is_refused => self.close_refused(slot),
-            Input::Over if connection.has_read_all() => self.close(slot),
+            Input::Gone => self.close(slot, Close::Deliver),
+            Input::Over if is_refused => self.close(slot, Close::DiscardUnread),
+            Input::Over if connection.has_read_all() => self.close(slot, Close::Deliver),
             Input::Over | Input::Open => {}
         }
-    }
-
-    /// What it has not read by now is thrown away: the kernel would keep it for nobody.
-    fn close_refused(&mut self, slot: usize) {
-        if !self.has_read_all(slot)
-            && let Some(refused) = self.connection(slot)
-        {
-            refused.reset_on_close();
-        }
-        self.close(slot);
     }
 
     fn has_read_all(&mut self, slot: usize) -> bool {
@@ -412,37 +402,37 @@ impl Loop {
 
     fn evict(&mut self, slot: usize) {
         match self.admission.phase(slot) {
-            // It was counted then.
-            Some(Phase::Refused) => self.close_refused(slot),
-            Some(Phase::Closing) if self.has_read_all(slot) => self.close(slot),
+            // The refusal was counted.
+            Some(Phase::Refused) => self.close(slot, Close::DiscardUnread),
+            Some(Phase::Closing) if self.has_read_all(slot) => self.close(slot, Close::Deliver),
             _ => self.shut_out(slot, Event::Evicted),
         }
     }
 
-    /// Frees the kernel's memory from the clients that have left their answers unread longest.
-    fn close_most_unread(&mut self) {
-        for slot in self.admission.owing() {
+    /// Frees the kernel's memory of what has been left unread longest.
+    fn close_excess_unread(&mut self) {
+        for slot in self.admission.unread_slots() {
             let unread = self.connection(slot).map_or(0, |connection| connection.unread());
-            self.admission.measured(slot, unread);
+            self.admission.set_unread(slot, unread);
         }
-        for slot in self.admission.most_unread() {
+        for slot in self.admission.excess_unread() {
             self.shut_out(slot, Event::Unread);
         }
     }
 
-    /// Closes a connection that has to go, and what it has not read with it.
+    /// Closes a connection for a reason that is counted and logged.
     fn shut_out(&mut self, slot: usize, event: Event) {
         let Self { connections, counts, .. } = self;
         if let Some(Some(connection)) = connections.get(slot) {
             counts.note(event, connection.peer());
-            connection.reset_on_close();
         }
-        self.close(slot);
+        self.close(slot, Close::Discard);
     }
 
-    fn close(&mut self, slot: usize) {
-        if self.connections.get_mut(slot).and_then(Option::take).is_some() {
-            self.admission.leave(slot);
+    fn close(&mut self, slot: usize, how: Close) {
+        if let Some(connection) = self.connections.get_mut(slot).and_then(Option::take) {
+            connection.close(how);
+            self.admission.remove(slot);
             // There is room now.
             self.retry = None;
         }

@@ -1,21 +1,22 @@
-//! What others leave for the front: answers of workers, and requests of main.
+//! Messages to the front: answers from workers, and requests from `lifecycle`.
 //!
-//! Workers know a connection by its [`Id`] only; no socket is theirs. The front is woken only when
-//! it may be asleep. The messages and that flag are under one lock, so no wake is lost: a message
-//! that comes after [`Inbox::collect`] sees the flag.
+//! Workers know a connection by its [`Id`] only, and have no socket. The front is woken only when it
+//! may be waiting. The messages and that flag are under one lock, so no wake is lost: whoever posts
+//! after [`Inbox::collect`] sees the flag.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io;
 
-use super::Report;
-use crate::http::reply::Bytes;
+use super::counts::Report;
+use crate::http::answer::Bytes;
+use crate::locks::lock;
 
-/// Names one connection for the life of the program: its slot, and which of the connections that
-/// have had this slot it is. 32 bits of that come round after four billion connections in one slot.
+/// Names one connection for the life of the program: its slot, and a generation that tells it from
+/// earlier connections in this slot. The 32 bits of that repeat after four billion connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(u64);
 
@@ -46,15 +47,15 @@ impl Id {
 pub(crate) enum Message {
     /// The whole answer to the request that this connection sent last.
     Answer { to: Id, bytes: Bytes, last: Last },
-    /// There will be none: the worker panicked.
+    /// There will be no answer: the worker panicked.
     NoAnswer { to: Id },
-    /// Accept what waits, then no more.
+    /// Accept the connections that are queued in the kernel, then no more.
     StopAccepting,
-    /// Say how things stand.
+    /// Report the state of the front.
     Report(Sender<Report>),
 }
 
-/// Whether an answer says that it is the last on its connection.
+/// Whether an answer is the last one on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
     Yes,
@@ -64,7 +65,7 @@ pub(crate) enum Last {
 #[derive(Default)]
 struct State {
     messages: Vec<Message>,
-    front_sleeps: bool,
+    front_waits: bool,
 }
 
 pub(crate) struct Inbox {
@@ -78,36 +79,31 @@ impl Inbox {
         Ok(Self { state: Mutex::default(), wake })
     }
 
-    /// Leaves all of `messages` for the front.
+    /// Adds all of `messages` and leaves it empty.
     pub(crate) fn post(&self, messages: &mut Vec<Message>) {
         if messages.is_empty() {
             return;
         }
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.messages.append(messages);
-        let wake = std::mem::take(&mut state.front_sleeps);
+        let wake = std::mem::take(&mut state.front_waits);
         drop(state);
         if wake {
-            // It fails only when 2^64 wakes have not been read: then the front is awake.
+            // It fails only when 2^64 wakes are unread, and then the front is awake.
             let _ = io::write(&self.wake, &1_u64.to_ne_bytes());
         }
     }
 
-    /// Swaps the messages so far into `messages`, which must be empty. When there are none the
-    /// front is taken to sleep from now on, and the next message wakes it.
+    /// Moves the messages so far into `messages`, which must be empty. When there are none, the front
+    /// counts as waiting from now on, and the next message wakes it.
     pub(super) fn collect(&self, messages: &mut Vec<Message>) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         std::mem::swap(&mut state.messages, messages);
-        state.front_sleeps = messages.is_empty();
-    }
-
-    /// A panic cannot happen under the lock: whoever finds it poisoned finds whole values.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        state.front_waits = messages.is_empty();
     }
 }
 
-/// What becomes readable when the front has to wake.
+/// What becomes readable when the front has to wake up.
 impl AsFd for Inbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()

@@ -1,17 +1,17 @@
 //! The lane: the one way to `tiny_http`, which serves a private Unix socket and nothing else.
 //!
-//! Request heads go down the lane; nothing comes back, since workers answer by the inbox. Nobody
-//! else gets in: the listening socket has room for one connection and never more, that one is
-//! ours or the program does not start, and it is shut before `tiny_http` sees it.
+//! Request heads go one way; nothing comes back, since workers answer through the inbox. Nobody else
+//! can connect: the listening socket has room for one connection, which is ours or the program does
+//! not start, and it is shut before `tiny_http` sees it.
 //!
-//! An abstract Unix name has no permissions, so any process of the network namespace could connect
-//! between listen(2) and shutdown(2). With a backlog of 0 the kernel holds one connection that
-//! nobody has accepted yet (unix(7), listen(2)), so whoever comes second, we or a stranger, is
-//! told EAGAIN: that is how a stranger who was first is noticed. The name is one that the kernel
-//! chooses (autobind), so that two gateways in one network namespace do not meet.
+//! An abstract Unix name has no permissions, so any process in the network namespace could connect
+//! between listen(2) and shutdown(2). With a backlog of 0 the kernel queues one connection (unix(7),
+//! listen(2)), and whoever is second, we or a stranger, gets EAGAIN: that is how a stranger who was
+//! first is noticed. The kernel chooses the name (autobind), so that two gateways in one network
+//! namespace do not use the same.
 //!
-//! `tiny_http`'s accept loop ends with an error after that one connection, since its listener is
-//! shut, and its `Server` is never dropped: its `Drop` panics on a listener without a path.
+//! `tiny_http`'s accept loop ends with an error after that one connection, because its listener is
+//! shut. Its `Server` is never dropped: `Drop` panics on a listener without a path.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
@@ -23,20 +23,20 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tiny_http::Server;
 
-/// How long `tiny_http` may take for the first head; it starts five threads before.
+/// How long `tiny_http` may take to read the first head; before that it starts five threads.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 const PROBE: &str = "/lane";
-/// What is kept of the buffer between two rounds.
+/// The longest buffer that is kept between two turns of the front's loop, in bytes.
 const KEPT_BUFFER: usize = 64 << 10;
 
-/// Why there is no lane.
+/// Why the lane could not be opened.
 #[derive(Debug)]
 pub(crate) enum LaneError {
     Socket(io::Error),
-    /// Somebody else was in the listening socket's only place.
+    /// Another process connected first.
     Stranger,
     Server(io::Error),
-    /// No head came through to the other end.
+    /// The first head did not come out at the other end.
     NoHead,
 }
 
@@ -45,22 +45,22 @@ impl fmt::Display for LaneError {
         match self {
             Self::Socket(error) => write!(out, "cannot open a private Unix socket: {error}"),
             Self::Stranger => out.write_str(
-                "another process of this network namespace connected to the private Unix socket \
-                 first, which nothing but an attack explains; start again without that process",
+                "another process in this network namespace connected first to the private Unix \
+                 socket, as only an attacker would: find it, stop it, and start again",
             ),
             Self::Server(error) => write!(out, "cannot start tiny_http: {error}"),
-            Self::NoHead => write!(out, "tiny_http took no request within {PROBE_TIMEOUT:?}"),
+            Self::NoHead => write!(out, "tiny_http read no request within {PROBE_TIMEOUT:?}"),
         }
     }
 }
 
 pub(super) struct Lane {
     stream: UnixStream,
-    /// Heads that are not written yet.
+    /// Heads that are not yet written.
     pub(super) heads: Vec<u8>,
 }
 
-/// Starts `tiny_http` and returns the way to it, which has been proven by a first head.
+/// Starts `tiny_http` and returns the way to it, through which a first head has been sent.
 pub(super) fn open() -> Result<(&'static Server, Lane), LaneError> {
     let listener = listen().map_err(LaneError::Socket)?;
     let stream = connect_first(&listener)?;
@@ -70,12 +70,12 @@ pub(super) fn open() -> Result<(&'static Server, Lane), LaneError> {
         .map_err(|error| LaneError::Server(io::Error::other(error)))?;
     let server: &'static Server = Box::leak(Box::new(server));
     prove(server, &stream)?;
-    // What tiny_http might write for a request that a panic dropped is thrown away by the kernel.
+    // If a panic drops a request, the kernel discards the answer that tiny_http writes for it.
     stream.shutdown(Shutdown::Read).map_err(LaneError::Socket)?;
     Ok((server, Lane { stream, heads: Vec::new() }))
 }
 
-/// A listening socket with a name of the kernel's choice and room for one connection.
+/// A listening socket with a name that the kernel chooses, and room for one connection.
 fn listen() -> io::Result<Socket> {
     let listener = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // An address without a name: unix(7), "Autobind feature".
@@ -84,11 +84,11 @@ fn listen() -> io::Result<Socket> {
     Ok(listener)
 }
 
-/// Takes that room; an error when somebody has been there before.
+/// Takes that room; an error when another process has done so before.
 fn connect_first(listener: &Socket) -> Result<UnixStream, LaneError> {
     let connect = || {
         let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // It must not wait until a stranger has been accepted.
+        // So that it does not wait until a stranger's connection is accepted.
         stream.set_nonblocking(true)?;
         stream.connect(&listener.local_addr()?)?;
         stream.set_nonblocking(false)?;
@@ -100,7 +100,7 @@ fn connect_first(listener: &Socket) -> Result<UnixStream, LaneError> {
     })
 }
 
-/// Sends one head and waits until it has come out, and `tiny_http`'s accept loop has ended.
+/// Sends one head, and waits until it has come out and `tiny_http`'s accept loop has ended.
 fn prove(server: &Server, mut stream: &UnixStream) -> Result<(), LaneError> {
     let probe = format!("GET {PROBE} HTTP/1.1\r\n\r\n");
     stream.write_all(probe.as_bytes()).map_err(LaneError::Socket)?;
@@ -121,13 +121,13 @@ fn prove(server: &Server, mut stream: &UnixStream) -> Result<(), LaneError> {
 }
 
 impl Lane {
-    /// Writes the heads so far, when they are so long that a round of them would take much memory.
+    /// Writes the heads so far if they are long: those of a whole turn could take much memory.
     pub(super) fn flush_if_long(&mut self) -> io::Result<()> {
         if self.heads.len() < KEPT_BUFFER { Ok(()) } else { self.flush() }
     }
 
-    /// Writes the heads of this round. It waits when `tiny_http`'s reader lags, which never waits
-    /// for anybody; of each connection one head at most is under way.
+    /// Writes the heads so far. It waits while `tiny_http`'s reader lags behind, which itself never
+    /// waits; there is at most one head of each connection.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.heads.is_empty() {
             return Ok(());
@@ -139,7 +139,7 @@ impl Lane {
     }
 }
 
-/// What hangs up when `tiny_http` does not read any more.
+/// What hangs up when `tiny_http` stops reading.
 impl AsFd for Lane {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()

@@ -1,4 +1,4 @@
-//! The listening socket, and what every accepted one inherits from it.
+//! The listening socket, and the options that accepted ones inherit from it.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -6,23 +6,22 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
-/// Connections that the kernel holds for us until they are accepted; it takes net.core.somaxconn
-/// where that is less.
+/// Connections that the kernel queues until they are accepted, at most net.core.somaxconn.
 pub(super) const BACKLOG: usize = 1024;
-/// The send buffer: any key set of a usual size at once. The kernel doubles it, for what it keeps
-/// with small segments. Of a longer answer the front keeps the rest.
+/// The send buffer, in bytes: room for any key set of a usual size. The kernel doubles it, for its own
+/// bookkeeping. The rest of a longer answer stays with the front.
 const SEND_BUFFER: usize = 64 << 10;
-/// The receive buffer, which the kernel doubles: most heads are shorter, and a longer one comes in
-/// pieces. The kernel would let it grow to megabytes, which count against the container's limit:
-/// what all connections together can leave unread in it must fit into that.
+/// The receive buffer, in bytes, which the kernel doubles: most heads are shorter, and a longer one
+/// arrives in pieces. By default the kernel lets it grow to megabytes, which count against the
+/// container's limit: the buffers of all connections together must fit into that.
 const RECEIVE_BUFFER: usize = 2 << 10;
-/// How long sent bytes may stay unconfirmed before the kernel gives the client up: RFC 5482.
-const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(30);
-/// Silence after which the kernel asks whether a client is still there.
+/// How long sent bytes may stay unacknowledged before the kernel closes the connection: RFC 5482.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time without a packet after which the kernel checks whether the client is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(45);
 
-/// Listens on `address`, or on all: by IPv6 and IPv4, or by IPv4 where the kernel has no other.
-/// An error comes with the address that it is of.
+/// Listens on `address`, or on all addresses: by IPv6 and IPv4, or by IPv4 alone where the kernel has
+/// no IPv6. An error comes with the address that was tried.
 pub(super) fn listen(
     address: Option<IpAddr>,
     port: u16,
@@ -39,7 +38,7 @@ pub(super) fn listen(
     }
 }
 
-/// EAFNOSUPPORT and EADDRNOTAVAIL: this kernel has no IPv6, or has it switched off.
+/// EAFNOSUPPORT and EADDRNOTAVAIL: the kernel has no IPv6, or it is switched off.
 fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::AddrNotAvailable)
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
@@ -55,7 +54,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.set_tcp_user_timeout(Some(UNCONFIRMED_TIMEOUT))?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -5,15 +5,15 @@
 //!              ^---------------- inbox: answers, by connection -----------------  workers: answer
 //! ```
 //!
-//! `tiny_http` has no limits of its own, so it serves a private socket (`lane.rs`) and sees nothing
-//! but whole, checked heads of our making (`head.rs`), one at a time of each connection. Workers
-//! take the requests from it and leave their answers in the inbox (`inbox.rs`); the front writes
-//! them. Which connection may stay, and until when, is decided by a pure machine (`admission.rs`);
-//! around it is a loop that waits for readiness events and for answers, and for nothing else
-//! (`event_loop.rs`). Whatever makes the loop end ends the program.
+//! `tiny_http` has no limits of its own, so it serves a private socket (`lane.rs`) and sees
+//! only complete heads that were checked and rewritten (`head`), at most one of each connection. Workers
+//! take the requests from it and post their answers to the inbox (`inbox.rs`), and the front writes
+//! them. Which connection may stay, and until when, is decided by a pure state machine
+//! (`admission`). Around it is a loop that waits for readiness events and for answers, and for
+//! nothing else (`event_loop.rs`). When the loop ends, so does the program.
 //!
 //! Invariant: a connection's socket, bytes and state belong to the front's thread alone, so there
-//! is no lock or atomic for them, and no request can begin while its connection is evicted.
+//! is no lock and no atomic for them, and no request can begin while its connection is being evicted.
 
 pub(crate) mod admission;
 mod connection;
@@ -29,26 +29,26 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::error;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tiny_http::Server;
 
-pub(crate) use counts::Counts;
+pub(crate) use counts::{Counts, Report};
 use event_loop::Loop;
 pub(crate) use inbox::{Id, Inbox, Last, Message};
 use lane::LaneError;
 
-/// How long the front may take to report: it never waits for a client.
+/// How long the front may take to report. It never waits for a client, so it is fast.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Descriptors for other things than public connections: the admin listener and its connections,
+/// Descriptors for everything but public connections: the admin listener and its connections,
 /// upstream, files, and what the fronts themselves need.
 const OTHER_DESCRIPTORS: usize = 64;
-/// Connections that are let in however few descriptors there are.
+/// The least connection limit, however few descriptors there are.
 const FEWEST: usize = 4;
 
-/// A front's thread, and the ways to it.
+/// A front's thread, and the means to talk to it.
 pub(crate) struct Front {
     address: SocketAddr,
     server: &'static Server,
@@ -74,19 +74,11 @@ impl fmt::Display for FrontError {
     }
 }
 
-/// How things stand at a front.
-pub(crate) struct Report {
-    /// No request is under way, and no connection has only just come.
-    pub(crate) is_quiet: bool,
-    pub(crate) last_accepted: Option<Instant>,
-    pub(crate) counts: Counts,
-}
-
-/// How many public connections there are descriptors for, one each, after the soft limit has been
-/// raised to the hard one: getrlimit(2), `RLIMIT_NOFILE`.
+/// Raises the soft limit of descriptors to the hard one (getrlimit(2), `RLIMIT_NOFILE`), and returns
+/// how many public connections they suffice for, at one each.
 pub(crate) fn affordable_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    // A process may always do so; where it is forbidden all the same, less is what there is.
+    // Every process may; if it is forbidden all the same, the soft limit is what there is.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -94,8 +86,8 @@ pub(crate) fn affordable_connections() -> usize {
 }
 
 impl Front {
-    /// Listens on this port of `address`, or of all addresses; starts `tiny_http` behind a lane, and
-    /// the thread `name`, which serves at most `most` connections at a time.
+    /// Listens on `port` of `address`, or of all addresses; starts `tiny_http` behind a lane, and the
+    /// thread called `name`, which serves at most `most` connections at one time.
     pub(crate) fn start(
         name: &str,
         address: Option<IpAddr>,
@@ -112,7 +104,7 @@ impl Front {
             .name(name.to_owned())
             .spawn(move || {
                 let ended = front.run();
-                error!("the front cannot go on: {ended}");
+                error!("the front cannot continue: {ended}");
             })
             .map_err(FrontError::Io)?;
         Ok(Self { address, server, inbox, thread })
@@ -128,22 +120,22 @@ impl Front {
         self.server
     }
 
-    /// Where workers leave answers.
+    /// Where workers post answers.
     pub(crate) const fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
     }
 
-    /// Whether its thread has ended, be it by an error or by a panic.
+    /// Whether its thread has ended, by an error or a panic.
     pub(crate) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Connections that wait are still accepted, and later ones refused by the kernel.
+    /// Connections that are queued in the kernel are still accepted; the kernel refuses later ones.
     pub(crate) fn stop_accepting(&self) {
         self.inbox.post(&mut vec![Message::StopAccepting]);
     }
 
-    /// `None` when it has ended, or does not answer within a second.
+    /// `None` when it has ended, or has not answered within [`REPORT_TIMEOUT`].
     pub(crate) fn report(&self) -> Option<Report> {
         let (sender, receiver) = mpsc::channel();
         self.inbox.post(&mut vec![Message::Report(sender)]);

@@ -1,16 +1,18 @@
 //! Pure: a document in the form in which it is served.
+//!
+//! Everything that does not depend on the moment is made here, once a fetch.
 
 use std::sync::Arc;
 
 use crate::documents::Kind;
 
-/// A document ready to be served.
+/// A selected representation, as RFC 9110 §3.2 has it: the same bytes for every client.
 pub(crate) struct Representation {
-    /// Shared by all answers that are on their way.
+    /// Shared by all answers that are being written.
     pub(super) body: Arc<[u8]>,
-    /// Quoted, strong: RFC 9110 §8.8.3. A hash of the body, so that all replicas agree.
+    /// Quoted and strong: RFC 9110 §8.8.3. A SHA-256 of the body, so that all replicas agree.
     pub(super) etag: String,
-    /// Header lines of a 200.
+    /// The header lines of a 200 that never change.
     pub(super) headers: String,
 }
 

@@ -1,7 +1,7 @@
-//! Pure: from a method and a path to what is asked for. What the path of a target is, `head.rs` says.
+//! Pure: from a method and a path to a route. The path of a request target is found by `front/head`.
 //!
-//! Paths match byte for byte, without decoding and without redirects: what an ingress or a cache
-//! in front compares must be what is compared here.
+//! Paths match byte for byte, without decoding and without redirects: an ingress or a cache in front
+//! must compare what is compared here.
 
 use crate::documents::{DISCOVERY_PATH, JWKS_PATH, Kind};
 
@@ -22,16 +22,16 @@ pub(crate) enum Probe {
     Healthz,
 }
 
-/// What a path leads to.
+/// What a path stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     Document(Kind),
-    /// May be a document of an issuer whose path is not known yet.
+    /// A document, if the issuer, which is not known yet, turns out to have this path.
     UnknownIssuer,
     Probe(Probe),
 }
 
-/// What is to be done.
+/// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Get(Resource),
@@ -43,7 +43,7 @@ pub(crate) enum Route {
     NotFound,
 }
 
-/// What a document and a probe can be asked by: RFC 9110 §15.5.6, §10.2.1.
+/// The methods of documents and of probes, as values of `Allow`: RFC 9110 §10.2.1.
 pub(crate) const DOCUMENT_METHODS: &str = "GET, HEAD, OPTIONS";
 const PROBE_METHODS: &str = "GET, HEAD";
 
@@ -71,7 +71,7 @@ fn document(path: &str, paths: &Paths) -> Option<Resource> {
     match path {
         DISCOVERY_PATH => return Some(Resource::Document(Kind::Discovery)),
         JWKS_PATH => return Some(Resource::Document(Kind::Jwks)),
-        // The fixed paths win over the path of a published `jwks_uri`.
+        // Fixed paths have precedence over that of a published `jwks_uri`.
         _ if probe(path).is_some() => return None,
         _ => {}
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn only_exact_paths_lead_to_a_document() {
+    fn only_exact_paths_are_those_of_a_document() {
         let plain = paths("", Some("/openid/v1/jwks"));
         for (target, expected) in [
             ("/.well-known/openid-configuration", DISCOVERY),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn each_method_gets_what_it_is_due() {
+    fn a_method_that_is_not_allowed_gets_the_list_of_those_that_are() {
         let plain = paths("", None);
         let probe = Route::Get(Resource::Probe(Probe::Livez));
         for (method, target, expected) in [

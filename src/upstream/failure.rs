@@ -1,4 +1,4 @@
-//! Why a fetch failed, in the words of the log and in those that a client may be told.
+//! Why a fetch failed: the sentence and the hint for the log, and the word for clients.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use super::resolver::LookupError;
 use crate::documents::{MAX_UPSTREAM_BYTES, Refused};
 use crate::reason::Reason;
 
-/// Why a fetch failed: what was tried and what came of it.
+/// Why a fetch failed, with what was tried.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Token { path: PathBuf, cause: io::Error },
@@ -29,8 +29,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// What a client may be told of it.
-    pub(crate) fn why(&self) -> Reason {
+    /// The word for clients.
+    pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Token { .. } | Self::Unauthorized => Reason::Unauthorized,
             Self::Unreachable { .. } | Self::NameNotResolved { .. } => Reason::Unreachable,
@@ -38,7 +38,7 @@ impl Failure {
             Self::UntrustedCertificate { .. } => Reason::UntrustedCertificate,
             Self::Forbidden => Reason::Forbidden,
             Self::NotFound => Reason::NotFound,
-            // An API server that is starting, stopping or overloaded is as good as away.
+            // An API server that is starting, stopping or overloaded cannot be used either.
             Self::Status(status) if status.is_server_error() || status.as_u16() == 429 => {
                 Reason::Unreachable
             }
@@ -46,10 +46,10 @@ impl Failure {
         }
     }
 
-    /// Whether the other document would fail in the same way, so that it need not be asked for.
+    /// Whether the other document would fail in the same way, so that there is no use in asking for it.
     pub(crate) fn concerns_both(&self) -> bool {
         matches!(
-            self.why(),
+            self.reason(),
             Reason::Unauthorized
                 | Reason::Unreachable
                 | Reason::Timeout
@@ -65,14 +65,14 @@ impl Failure {
                  (automountServiceAccountToken)"
             }
             Self::Unreachable { .. } => {
-                "see whether the API server runs, whether UPSTREAM_HOST is right and whether a \
-                 NetworkPolicy is in the way"
+                "check whether the API server is running, whether UPSTREAM_HOST is right and whether \
+                 a NetworkPolicy blocks the way"
             }
             Self::NameNotResolved { .. } => {
-                "see whether the cluster's DNS answers and the name in UPSTREAM_HOST is right"
+                "check whether the cluster's DNS answers and whether the name in UPSTREAM_HOST is right"
             }
             Self::Timeout { .. } => {
-                "see whether the API server is overloaded or a NetworkPolicy drops packets, or \
+                "check whether the API server is overloaded or a NetworkPolicy drops packets, or \
                  raise UPSTREAM_TIMEOUT_SECONDS"
             }
             Self::UntrustedCertificate { .. } => {
@@ -80,7 +80,7 @@ impl Failure {
                  one of its names"
             }
             Self::Unauthorized => {
-                "the token is expired, revoked or of another cluster: see whether SA_TOKEN_PATH \
+                "the token is expired, revoked or from another cluster: check whether SA_TOKEN_PATH \
                  is renewed"
             }
             Self::Forbidden => {
@@ -91,9 +91,11 @@ impl Failure {
                 "give kube-apiserver a --service-account-issuer that is an https URL: without one \
                  it does not serve these paths"
             }
-            Self::Status(_) => "see the API server's log; UPSTREAM_HOST may lead to something else",
+            Self::Status(_) => {
+                "see the API server's log; UPSTREAM_HOST may point to something else"
+            }
             Self::TooLarge | Self::Document(_) => {
-                "see what UPSTREAM_HOST leads to: kubectl get --raw shows the document"
+                "check what UPSTREAM_HOST points to; kubectl get --raw shows the document"
             }
         }
     }
@@ -111,7 +113,7 @@ impl fmt::Display for Failure {
             }
             Self::Timeout { base, bound, during } => write!(
                 out,
-                "no whole answer from {base} within UPSTREAM_TIMEOUT_SECONDS, {bound:?} ({during})"
+                "no complete answer from {base} within UPSTREAM_TIMEOUT_SECONDS, {bound:?} ({during})"
             ),
             Self::UntrustedCertificate { base, ca_path, cause } => write!(
                 out,
@@ -120,7 +122,7 @@ impl fmt::Display for Failure {
             ),
             Self::Unauthorized => out.write_str("upstream refused the token (401)"),
             Self::Forbidden => {
-                out.write_str("upstream took the token but does not allow the path (403)")
+                out.write_str("upstream accepted the token but does not allow the path (403)")
             }
             Self::NotFound => out.write_str("upstream does not have the path (404)"),
             Self::Status(status) => write!(out, "upstream answered {}", status.as_u16()),

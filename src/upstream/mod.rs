@@ -1,12 +1,12 @@
-//! The API server: two bounded GETs with the gateway's own token, over TLS that trusts the
-//! cluster's CA and nothing else.
+//! The API server: two GETs with the gateway's own token, limited in time and size, over TLS that
+//! trusts the cluster's CA and nothing else.
 //!
-//! The token and the CA are files that the kubelet swaps while we run, so both are read anew for
-//! each fetch: a few kilobytes once in `CACHE_TTL_SECONDS` cost less than to watch them. Defaults of
-//! ureq are set here one by one and never relied on. What upstream says besides the document (its
-//! headers, its error texts) goes no further than this file.
+//! The kubelet replaces the files of token and CA while the program runs, so both are read again for
+//! each fetch: a few kilobytes once in `CACHE_TTL_SECONDS` cost less than watching them. Defaults of
+//! ureq are set here one by one and never relied on. Everything that upstream sends besides the
+//! document, such as headers and error texts, stays here.
 //!
-//! Used by one thread, the refresher, and so without any lock.
+//! Invariant: one thread, the refresher, uses it, so there is no lock.
 
 mod failure;
 mod resolver;
@@ -31,14 +31,14 @@ use trust::{Token, certificate_error};
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
 
 const USER_AGENT: &str = concat!("kube-issuer-gateway/", env!("CARGO_PKG_VERSION"));
-/// Of an answer of upstream; kube-apiserver sends some 500 bytes.
+/// The longest response head, in bytes; kube-apiserver's has some 500.
 const MAX_HEADER_BYTES: usize = 16 << 10;
 
-/// What has to be known of the API server.
+/// Where the API server is, and the files of what it takes to talk to it.
 pub(crate) struct Settings {
     /// Scheme, authority and path, without a slash at its end.
     pub(crate) base: String,
-    /// For one exchange, its second try included.
+    /// Of one fetch in total, including the retry.
     pub(crate) timeout: Duration,
     pub(crate) token_path: PathBuf,
     pub(crate) ca_path: PathBuf,
@@ -53,27 +53,26 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Reads the CA file, which must hold a certificate.
+    /// Reads the CA file; an error when it cannot be used.
     pub(crate) fn new(settings: Settings) -> Result<Self, CaError> {
         let ca = CaError::read(&settings.ca_path)?;
         let agent = agent(&CaError::certificates(&settings.ca_path, &ca)?);
         Ok(Self { settings, ca, agent })
     }
 
-    /// Fetches one document, as upstream sent it, within `UPSTREAM_TIMEOUT_SECONDS` in all.
+    /// Fetches one document, as upstream sent it, within `UPSTREAM_TIMEOUT_SECONDS` in total.
     pub(crate) fn fetch(&mut self, kind: Kind) -> Result<Vec<u8>, Failure> {
         self.follow_ca();
         let deadline = Instant::now() + self.settings.timeout;
         match self.exchange(kind, deadline) {
-            // The token may have been replaced since it was read.
+            // The kubelet may have replaced the token since it was read.
             Err(Failure::Unauthorized) => self.exchange(kind, deadline),
             outcome => outcome,
         }
     }
 
-    /// Takes up a CA file that changed, and with it drops the connections that the old one let in.
-    ///
-    /// One that cannot be used is told and changes nothing.
+    /// Uses the CA file from now on if it has changed, and closes the connections that were opened by
+    /// the old one. A file that cannot be used is logged and changes nothing.
     fn follow_ca(&mut self) {
         let path = &self.settings.ca_path;
         let changed = CaError::read(path).and_then(|ca| {
@@ -88,15 +87,15 @@ impl Upstream {
                 info!(path:% = path.display(); "CA file changed and is in use");
                 (self.agent, self.ca) = (agent, ca);
             }
-            Err(error) => warn!(error:%; "CA file cannot be used, the last good one stays in use"),
+            Err(error) => warn!(error:%; "CA file cannot be used, the last valid one stays in use"),
         }
     }
 
     fn exchange(&self, kind: Kind, deadline: Instant) -> Result<Vec<u8>, Failure> {
         let token = Token::read(&self.settings.token_path)?;
         match self.get(kind, &token, deadline) {
-            // A kept connection that upstream closed just now shows only when it is used. A GET
-            // may be sent again: RFC 9110 §9.2.2.
+            // That upstream has closed a keep-alive connection shows only when it is used. A GET may
+            // be sent again: RFC 9110 §9.2.2.
             Err(ureq::Error::Io(error)) if is_dead_connection(&error) => {
                 self.get(kind, &token, deadline)
             }
@@ -105,7 +104,7 @@ impl Upstream {
         .map_err(|error| self.failure(error))?
     }
 
-    /// One request and its answer; the inner result is what upstream's status says.
+    /// One request and its response; the inner result is what upstream's status means.
     fn get(
         &self,
         kind: Kind,
@@ -157,7 +156,7 @@ impl Upstream {
     }
 }
 
-/// Every setting of ureq that a default could change for the worse.
+/// Sets everything of ureq whose default could change for the worse.
 fn agent(certificates: &[Certificate<'static>]) -> Agent {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(certificates))
@@ -180,7 +179,7 @@ fn agent(certificates: &[Certificate<'static>]) -> Agent {
     Agent::with_parts(config, DefaultConnector::default(), BoundedResolver::default())
 }
 
-/// Whether a request may have failed only because the connection had been closed meanwhile.
+/// Whether a request may have failed only because upstream had closed the connection before.
 fn is_dead_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,7 @@
-//! Names to addresses, within a bound.
+//! DNS look-ups towards upstream, within a time limit.
+//!
+//! ureq's own resolver starts a thread for each look-up too, without a limit on their number, and
+//! panics when none can be started.
 
 use std::fmt;
 use std::io;
@@ -12,21 +15,19 @@ use http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Look-ups that may hang at one time: the C library gives none up before its own time is over.
+/// Concurrent DNS look-ups: getaddrinfo cannot be cancelled, so hung ones pile up.
 const MAX_LOOKUPS: usize = 4;
 
-/// Resolves names within a bound, each in a thread of its own, of which few can hang at one time.
-///
-/// ureq's own resolver does the same without the bound, and panics when no thread can be started.
+/// Resolves each name in a thread of its own, of which at most [`MAX_LOOKUPS`] run at one time.
 #[derive(Debug, Default)]
 pub(super) struct BoundedResolver {
-    under_way: Arc<AtomicUsize>,
+    running: Arc<AtomicUsize>,
 }
 
 /// Why a name was not resolved.
 #[derive(Debug)]
 pub(crate) enum LookupError {
-    /// So many look-ups hang already.
+    /// [`MAX_LOOKUPS`] are running.
     TooMany,
     Thread(io::Error),
     Lookup(io::Error),
@@ -36,7 +37,7 @@ pub(crate) enum LookupError {
 impl fmt::Display for LookupError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooMany => write!(out, "{MAX_LOOKUPS} look-ups hang already"),
+            Self::TooMany => write!(out, "{MAX_LOOKUPS} look-ups are hanging already"),
             Self::Thread(error) => write!(out, "cannot start a thread for the look-up: {error}"),
             Self::Lookup(error) => write!(out, "{error}"),
             Self::NoAddress => out.write_str("the name has no address"),
@@ -69,7 +70,7 @@ impl Resolver for BoundedResolver {
             Err(_) => self.look_up(address, &timeout)?,
         };
         let mut addresses = self.empty();
-        // As many as ureq's array takes.
+        // ureq's array has room for 16.
         found.into_iter().take(16).for_each(|address| addresses.push(address));
         if addresses.is_empty() { Err(LookupError::NoAddress.into()) } else { Ok(addresses) }
     }
@@ -81,14 +82,14 @@ impl BoundedResolver {
         address: String,
         timeout: &NextTimeout,
     ) -> Result<Vec<SocketAddr>, ureq::Error> {
-        let permit = Permit(Arc::clone(&self.under_way));
+        let permit = Permit(Arc::clone(&self.running));
         if permit.0.fetch_add(1, Ordering::Relaxed) >= MAX_LOOKUPS {
             return Err(LookupError::TooMany.into());
         }
         let (sender, found) = mpsc::sync_channel(1);
         let look_up = move || {
             let _permit = permit;
-            // Nobody listens any more when the time is over.
+            // After the time limit there is no receiver.
             let _ = sender.send(address.to_socket_addrs().map(Iterator::collect));
         };
         thread::Builder::new()
@@ -102,7 +103,7 @@ impl BoundedResolver {
     }
 }
 
-/// One look-up that counts as under way until this is dropped.
+/// One look-up that counts as running until this is dropped.
 struct Permit(Arc<AtomicUsize>);
 
 impl Drop for Permit {

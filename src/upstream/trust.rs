@@ -1,4 +1,4 @@
-//! The gateway's own token, the CAs that it trusts, and what TLS says of a certificate.
+//! Credentials towards upstream: the gateway's own token, and the CAs that it trusts.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use ureq::tls::Certificate;
 
 use super::failure::Failure;
 
-/// The gateway's own token, as the value of `Authorization`. Its `Debug` shows nothing.
+/// The gateway's own token, as the value of `Authorization`. Its `Debug` does not show it.
 pub(super) struct Token(pub(super) HeaderValue);
 
 impl Token {
@@ -20,7 +20,7 @@ impl Token {
         let mut value = HeaderValue::try_from(format!("Bearer {token}"))
             .ok()
             .filter(|_| !token.is_empty())
-            .ok_or_else(|| failed(io::Error::other("it holds no token")))?;
+            .ok_or_else(|| failed(io::Error::other("it contains no token")))?;
         value.set_sensitive(true);
         Ok(Self(value))
     }
@@ -44,10 +44,10 @@ impl CaError {
         std::fs::read(path).map_err(|cause| Self { path: path.to_owned(), cause })
     }
 
-    /// The certificates of a bundle in PEM: RFC 7468 §5. One at least, and each a certificate.
+    /// The certificates of a bundle in PEM: RFC 7468 §5. At least one, and each a valid anchor.
     ///
-    /// rustls-pemfile is archived (RUSTSEC-2025-0134): a thin wrapper of rustls-pki-types, which
-    /// is maintained and does the parsing. This is the one place that would change.
+    /// rustls-pemfile is archived (RUSTSEC-2025-0134). It is a thin wrapper around rustls-pki-types,
+    /// which is maintained and does the parsing; only this function would change.
     pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<Certificate<'static>>, Self> {
         let failed = |cause| Self { path: path.to_owned(), cause };
         let mut certificates = Vec::new();
@@ -58,7 +58,7 @@ impl CaError {
             roots.add(certificate).map_err(|error| failed(io::Error::other(error)))?;
         }
         if certificates.is_empty() {
-            return Err(failed(io::Error::other("it holds no certificate in PEM")));
+            return Err(failed(io::Error::other("it contains no certificate in PEM")));
         }
         Ok(certificates)
     }
@@ -71,7 +71,7 @@ impl fmt::Display for CaError {
     }
 }
 
-/// The reason why rustls did not believe upstream's certificate, when that is what failed.
+/// Why rustls rejected upstream's certificate, if that is what failed.
 #[expect(clippy::wildcard_enum_match_arm, reason = "ureq's errors are an open list")]
 pub(super) fn certificate_error(error: &ureq::Error) -> Option<&rustls::CertificateError> {
     let error = match error {

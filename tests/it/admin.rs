@@ -72,7 +72,7 @@ fn one_document_alone_makes_it_neither_ready_nor_healthy() {
         let api = FakeApi::start();
         api.set(path, Answer::Status(403));
         let gateway = Gateway::start(&api);
-        gateway.wait_for_log("why=forbidden");
+        gateway.wait_for_log("reason=forbidden");
 
         eventually("why", || gateway.get("/readyz").text() == probe_body);
         assert_eq!(gateway.get("/readyz").status, 503);
@@ -88,7 +88,7 @@ fn with_a_stale_copy_it_is_ready_but_not_healthy() {
     assert_eq!(gateway.get(JWKS).status, 200);
 
     api.set(JWKS, Answer::Status(403));
-    gateway.wait_for_log("why=forbidden");
+    gateway.wait_for_log("reason=forbidden");
 
     eventually("unhealthy", || gateway.get("/healthz").text() == "unhealthy: forbidden\n");
     assert_eq!(gateway.get("/readyz").status, 200);

@@ -125,7 +125,7 @@ fn a_new_key_is_served_and_told_of() {
 
     gateway.wait_for_log("document changed document=jwks");
     gateway.wait_for_log(&format!("signing key added kid={}", api.kid()));
-    gateway.wait_for_log(&format!("signing key gone kid={old_kid}"));
+    gateway.wait_for_log(&format!("signing key removed kid={old_kid}"));
     let new = gateway.get(JWKS);
     assert!(new.text().contains(&api.kid()), "{new:?}");
     assert_ne!(new.header("ETag"), old.header("ETag"));

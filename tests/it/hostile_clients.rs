@@ -523,8 +523,8 @@ fn a_lack_of_descriptors_lowers_the_number_of_connections() {
         builder.under(&["sh", "-c", "ulimit -n 100 && exec \"$0\""])
     };
     let scene = Scene::with(FakeApi::start(), few);
-    let line = scene.gateway.wait_for_log("fewer connections than wanted");
-    assert_eq!(field(&line, "allowed"), Some("36"), "{line}");
+    let line = scene.gateway.wait_for_log("connection limit lowered");
+    assert_eq!(field(&line, "limit"), Some("36"), "{line}");
     let mut crowd = Vec::new();
     for _ in 0..300 {
         let mut socket = connect(scene.address());
@@ -625,7 +625,7 @@ fn a_flood_of_requests_is_no_flood_of_lines() {
         let answers: Vec<Response> = (0..ALL).map(|_| client.get(path)).collect();
         assert!(answers.windows(2).all(|two| two[0].status == two[1].status));
         let told = |log: &str| -> (usize, usize) {
-            let left_out = format!("lines left out kind={kind} ");
+            let left_out = format!("log lines suppressed kind={kind} ");
             let lines = log.lines().filter(|line| line.contains(message)).count();
             let counts = log.lines().filter(|line| line.contains(&left_out));
             (

@@ -513,7 +513,7 @@ fn the_log_says_which_jwks_uri_is_published_and_why() {
         let line = gateway.wait_for_log("publishing");
         assert_eq!(field(&line, "jwks_uri"), Some(published), "{line}");
         assert_eq!(field(&line, "issuer"), Some(ISSUER), "{line}");
-        assert!(field(&line, "why").is_some_and(|why| !why.is_empty()), "{line}");
+        assert!(field(&line, "reason").is_some_and(|why| !why.is_empty()), "{line}");
         assert_eq!(published_jwks_uri(&gateway), published, "{setting:?}");
     }
 }
@@ -567,7 +567,7 @@ fn a_key_set_that_is_too_large_to_serve_is_a_bad_document() {
     let key = |size| key_set(&[format!(r#"{{"kty":"EC","x":"{}"}}"#, "x".repeat(size))]);
     api.set(JWKS, Answer::jwks(key(129 << 10)));
     let gateway = Gateway::builder(&api).set("CACHE_TTL_SECONDS", "0.2").start();
-    gateway.wait_for_log("fetch failed document=jwks why=bad-document");
+    gateway.wait_for_log("fetch failed document=jwks reason=bad-document");
 
     // Just below, it passes, in one answer.
     api.set(JWKS, Answer::jwks(key(127 << 10)));

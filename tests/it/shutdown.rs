@@ -13,6 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::client::{self, Client};
 use crate::fake_api::{Answer, FakeApi, JWKS, SOON};
 use crate::gateway::{Builder, Gateway, eventually};
+use crate::skip;
 
 /// Goes on serving after a signal for so many seconds.
 fn with_delay(api: &FakeApi, seconds: &str) -> Builder {
@@ -181,7 +182,7 @@ fn as_pid_1_it_ends_on_a_signal_too() {
     let unshare = ["unshare", "--pid", "--fork", "--kill-child"];
     let allowed = Command::new(unshare[0]).args(&unshare[1..]).arg("true").output();
     if !allowed.is_ok_and(|output| output.status.success()) {
-        return eprintln!("skipped: no PID namespace can be made here");
+        return skip("no PID namespace can be made here");
     }
     let api = FakeApi::start();
     // The kernel drops what PID 1 has no handler for, and kills it by no default.
@@ -247,8 +248,7 @@ fn a_listener_that_died_ends_it_with_1() {
             listens && local.is_some_and(|local| local.port() == address.port())
         };
         let Some(listener) = sockets(&gateway).into_iter().find(is_it) else {
-            println!("skipped: this machine forbids to look into a process's descriptors");
-            return;
+            return skip("no descriptor of another process can be duplicated here");
         };
 
         listener.shutdown(Shutdown::Read).unwrap();
@@ -282,16 +282,15 @@ fn a_way_to_tiny_http_that_died_ends_it_with_1() {
         let gateway = Gateway::start(&api);
         let all = sockets(&gateway);
         let Some(lane) = all.iter().find(|socket| private_name(socket, end).is_some()) else {
-            println!("skipped: this machine forbids to look into a process's descriptors");
-            return;
+            return skip("no descriptor of another process can be duplicated here");
         };
 
         lane.shutdown(Shutdown::Both).unwrap();
         // Its stderr is among them, whose end is waited for.
         drop(all);
 
-        gateway.wait_for_log("the front cannot go on");
-        gateway.wait_for_log("has ended, which must not happen");
+        gateway.wait_for_log("the front cannot continue");
+        gateway.wait_for_log("has ended unexpectedly");
         assert_eq!(gateway.wait().code(), Some(1), "{end:?}");
     }
 }

@@ -67,7 +67,7 @@ fn a_401_is_tried_again_once_and_no_more() {
 
     let line = gateway.wait_for_log("fetch failed document=discovery");
 
-    assert_eq!(field(&line, "why"), Some("unauthorized"), "{line}");
+    assert_eq!(field(&line, "reason"), Some("unauthorized"), "{line}");
     let response = gateway.get(DISCOVERY);
     assert_eq!((response.status, response.text()), (502, "unavailable: unauthorized\n"));
     // In pairs: each attempt is one request and one retry, and back-off starts at a second or so.
@@ -80,7 +80,7 @@ fn a_token_that_becomes_good_ends_the_401s() {
     let api = FakeApi::start();
     api.accept_tokens(&["token-2"]);
     let gateway = quick(&api).start();
-    gateway.wait_for_log("why=unauthorized");
+    gateway.wait_for_log("reason=unauthorized");
 
     api.volume.write("token-2", &api.ca_pem());
 
@@ -115,7 +115,7 @@ fn the_token_is_never_logged() {
     assert_eq!(gateway.get(JWKS).status, 200);
     api.wait_for_more(JWKS, 2);
     api.accept_tokens(&[]);
-    gateway.wait_for_log("why=unauthorized");
+    gateway.wait_for_log("reason=unauthorized");
 
     assert!(!gateway.log().contains(secret), "the token stands in the log");
 }
@@ -131,7 +131,7 @@ fn a_stranger_gets_no_request_and_no_token() {
 
     let line = gateway.wait_for_log("fetch failed");
 
-    assert_eq!(field(&line, "why"), Some("untrusted-certificate"), "{line}");
+    assert_eq!(field(&line, "reason"), Some("untrusted-certificate"), "{line}");
     assert!(line.contains(api.volume.ca().to_str().unwrap()), "names the CA file: {line}");
     let response = gateway.get(JWKS);
     assert_eq!((response.status, response.text()), (502, "unavailable: untrusted-certificate\n"));
@@ -146,7 +146,7 @@ fn a_certificate_for_another_name_is_not_trusted() {
     let url = format!("https://[::ffff:127.0.0.1]:{}", api.address.port());
     let gateway = Gateway::builder(&api).set("UPSTREAM_HOST", url).start();
 
-    gateway.wait_for_log("why=untrusted-certificate");
+    gateway.wait_for_log("reason=untrusted-certificate");
 
     assert_eq!(api.requests().len(), 0);
 }
@@ -195,7 +195,7 @@ fn connections_made_under_an_old_ca_are_not_used_under_a_new_one() {
     // The pooled connection would still do; but whom it leads to is not trusted any more.
     api.volume.write(FIRST_TOKEN, &other_ca);
 
-    gateway.wait_for_log("why=untrusted-certificate");
+    gateway.wait_for_log("reason=untrusted-certificate");
     assert_eq!(gateway.get(JWKS).body, body);
 }
 

@@ -4,11 +4,11 @@ const MS: Duration = Duration::from_millis(1);
 
 /// `count` connections that came at `now`, and have asked so often.
 fn enter(admission: &mut Admission, count: usize, requests: u32, now: Instant) -> Vec<usize> {
-    let slots: Vec<_> = (0..count).map(|_| admission.enter(now)).collect();
+    let slots: Vec<_> = (0..count).map(|_| admission.insert(now)).collect();
     for _ in 0..requests {
         for slot in &slots {
-            admission.set(*slot, Phase::Answering, now);
-            admission.set(*slot, Phase::Idle, now);
+            admission.set_phase(*slot, Phase::Answering, now);
+            admission.set_phase(*slot, Phase::Idle, now);
         }
     }
     slots
@@ -38,14 +38,14 @@ fn the_longest_idle_goes_first_and_keep_alive_connections_last() {
     let kept = enter(&mut admission, 1, 2, now);
     let new = enter(&mut admission, 2, 1, now + MS);
     let answering = enter(&mut admission, 1, 0, now + MS);
-    admission.set(answering[0], Phase::Answering, now + MS);
+    admission.set_phase(answering[0], Phase::Answering, now + MS);
     // Nobody's grace is over.
     assert_eq!(admission.room(now + 2 * MS), Room::WaitUntil(now + 51 * MS));
     for (slot, at) in [(new[0], 51), (new[1], 51), (kept[0], 120)] {
         assert_eq!(admission.room(now + at * MS), Room::Evict(slot));
-        admission.leave(slot);
-        let other = admission.enter(now + at * MS);
-        admission.set(other, Phase::Answering, now + at * MS);
+        admission.remove(slot);
+        let other = admission.insert(now + at * MS);
+        admission.set_phase(other, Phase::Answering, now + at * MS);
     }
     // All are being answered: nobody is evicted, whatever the patience.
     for later in [121, 200, 5000] {
@@ -75,8 +75,8 @@ fn patience_ends_with_the_longest_idle_of_the_larger_kind() {
         // Nobody's grace is over by then either, but the least.
         let first = if of_keep_alive { kept[0] } else { new[0] };
         assert_eq!(admission.room(now + 75 * MS), Room::Evict(first));
-        admission.leave(first);
-        admission.enter(now + 75 * MS);
+        admission.remove(first);
+        admission.insert(now + 75 * MS);
         // Whoever comes within the next second does not wait at all.
         assert!(matches!(admission.room(now + 76 * MS), Room::Evict(_)));
     }
@@ -90,8 +90,8 @@ fn one_that_has_just_come_may_speak_whatever_the_patience() {
     admission.impatient_until = Some(now + 900 * MS);
     assert_eq!(admission.room(now + 2 * MS), Room::WaitUntil(now + 16 * MS));
     // One that has asked goes first, however short ago.
-    admission.set(silent[1], Phase::Answering, now + 9 * MS);
-    admission.set(silent[1], Phase::Idle, now + 9 * MS);
+    admission.set_phase(silent[1], Phase::Answering, now + 9 * MS);
+    admission.set_phase(silent[1], Phase::Idle, now + 9 * MS);
     assert_eq!(admission.room(now + 10 * MS), Room::Evict(silent[1]));
 }
 
@@ -102,16 +102,16 @@ fn the_longest_idle_of_those_that_do_not_read_are_closed_first() {
     let slots = enter(&mut admission, 40, 1, now);
     for (number, slot) in (0..).zip(&slots) {
         // The last one comes first, though it is being answered again.
-        admission.set(*slot, Phase::Answering, now + MS * (40 - number));
-        admission.owe(*slot, UNREAD_OF_ONE * 2);
+        admission.set_phase(*slot, Phase::Answering, now + MS * (40 - number));
+        admission.add_unread(*slot, UNREAD_OF_ONE * 2);
         let phase = if number == 39 { Phase::Answering } else { Phase::Writing };
-        admission.set(*slot, phase, now + MS * (40 - number));
+        admission.set_phase(*slot, phase, now + MS * (40 - number));
     }
-    assert!(admission.is_unread_over() && admission.owing().len() == 40);
+    assert!(admission.is_unread_over() && admission.unread_slots().len() == 40);
     let mut expected: Vec<_> = slots.iter().copied().rev().collect();
     // 40 of 256 KiB each: 24 of them are 6 MiB.
     expected.truncate(16);
-    assert_eq!(admission.most_unread(), expected);
+    assert_eq!(admission.excess_unread(), expected);
 }
 
 #[test]
@@ -122,13 +122,13 @@ fn small_heads_are_taken_however_many_are_held() {
     let (last, others) = slots.split_last().unwrap();
     // 192 of 16 KiB are 3 MiB.
     for (number, slot) in others.iter().enumerate() {
-        assert_eq!(admission.hold(*slot, 16 << 10).is_ok(), number < 192);
+        assert_eq!(admission.set_held(*slot, 16 << 10).is_ok(), number < 192);
     }
-    assert!(admission.hold(*last, SMALL_HEAD).is_ok());
-    assert!(admission.hold(*last, SMALL_HEAD + 1).is_err());
-    others.iter().for_each(|slot| admission.leave(*slot));
-    assert!(admission.hold(*last, SMALL_HEAD + 1).is_ok());
-    admission.leave(*last);
+    assert!(admission.set_held(*last, SMALL_HEAD).is_ok());
+    assert!(admission.set_held(*last, SMALL_HEAD + 1).is_err());
+    others.iter().for_each(|slot| admission.remove(*slot));
+    assert!(admission.set_held(*last, SMALL_HEAD + 1).is_ok());
+    admission.remove(*last);
     assert_eq!(admission.bytes(), (0, 0));
 }
 
@@ -136,11 +136,11 @@ fn small_heads_are_taken_however_many_are_held() {
 fn dripped_bytes_of_a_head_count_as_silence() {
     let now = Instant::now();
     let mut admission = Admission::new(2);
-    let dripping = admission.enter(now);
-    admission.set(dripping, Phase::ReadingHead, now + MS);
-    let other = admission.enter(now + 2 * MS);
+    let dripping = admission.insert(now);
+    admission.set_phase(dripping, Phase::ReadingHead, now + MS);
+    let other = admission.insert(now + 2 * MS);
     for (at, held) in [(20, 10), (40, 20), (60, 30)] {
-        assert!(admission.hold(dripping, held).is_ok());
+        assert!(admission.set_held(dripping, held).is_ok());
         assert_eq!(admission.phase(dripping), Some(Phase::ReadingHead));
         let room = admission.room(now + at * MS);
         assert_eq!(room == Room::Evict(dripping), at > 50, "{other}: {room:?}");

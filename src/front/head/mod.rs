@@ -1,33 +1,33 @@
-//! Pure: which request heads are accepted, and what of them is handed on.
+//! Pure: which request heads are accepted, and what `tiny_http` sees of them.
 //!
-//! Stricter than RFC 9112 asks where two readers could see two requests in one head (§11.2,
+//! Stricter than RFC 9112 requires where two parsers could see different requests in one head (§11.2,
 //! request smuggling): a bare CR or LF, a folded line, a space before a colon, two lengths. No
-//! request may have a body. Handed on is a head of our own making: method, target, version and
-//! the few fields that the gateway reads, so that `tiny_http` parses little and refuses nothing.
+//! request may have a body. `tiny_http` sees a rewritten head: method, path, version and the few
+//! fields that the gateway reads, so that it parses little and refuses nothing.
 
 use std::borrow::Cow;
 
-/// The longest head, in bytes; nginx takes 8 KiB a line, Go 1 MiB in all.
+/// The longest head, in bytes; nginx accepts 8 KiB a line, Go 1 MiB in total.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
 /// The most header lines.
 pub(crate) const MAX_LINES: usize = 64;
-/// The longest method; the longest registered one has 17 letters.
+/// The longest method, in bytes; the longest registered one has 17 letters.
 const MAX_METHOD: usize = 32;
-/// The longest path, in bytes: an issuer's and some. A query is dropped, whatever its length.
+/// The longest path, in bytes: that of an issuer, and more. A query is dropped, whatever its length.
 const MAX_PATH: usize = 2 << 10;
-/// How many bytes of `If-None-Match` are handed on: 30 of our tags. Without the rest the answer is
-/// a 200, which is always right.
+/// The most bytes of `If-None-Match` that are forwarded: 30 of our tags. Without the others the answer
+/// is a 200, which is always correct.
 const MAX_TAGS: usize = 2 << 10;
-/// How many bytes are handed on of each field that is only for the log: 255 are the longest
-/// `User-Agent` of a browser, and more.
+/// The most bytes that are forwarded of each field that is only logged: more than the `User-Agent` of
+/// any browser has.
 const MAX_LOGGED: usize = 256;
-/// The field that names the connection to the worker: its number, a space, the peer's address. It
-/// is ours alone, as all that are handed on: a client's field of this name is dropped.
+/// The field that names the connection for the worker: its number, a space, the peer's address. A
+/// client's field of this name is dropped, like all that are not forwarded.
 pub(crate) const CLIENT: &str = "Client";
-/// The field that says what the answer's `Connection` is to be; not there for none.
+/// The field with the value of the answer's `Connection`; absent when the answer has none.
 pub(crate) const ANSWER_CONNECTION: &str = "Answer-Connection";
 
-/// A head that is refused.
+/// Why a head is refused, and with which status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) status: u16,
@@ -40,12 +40,12 @@ const fn refuse(status: u16, because: &'static str) -> Refusal {
 }
 
 /// The client took too long: RFC 9110 §15.5.9.
-pub(crate) const TOO_SLOW: Refusal = refuse(408, "the head was not whole in time");
+pub(crate) const TOO_SLOW: Refusal = refuse(408, "the head was not complete in time");
 /// RFC 6585 §5.
 pub(crate) const TOO_LONG: Refusal = refuse(431, "the head is longer than 16 KiB");
-/// Its length would be fine at another time.
+/// At another time its length would be accepted.
 pub(crate) const TOO_MUCH: Refusal = refuse(431, "a long head while too many others are partial");
-/// RFC 9112 §2.2 speaks of one.
+/// RFC 9112 §2.2 has one.
 pub(crate) const EMPTY_LINES: Refusal = refuse(400, "many empty lines before a request");
 const TOO_MANY_LINES: Refusal = refuse(431, "the head has more than 64 header lines");
 const BAD_BYTE: Refusal = refuse(400, "a control byte, or a bare CR or LF");
@@ -54,19 +54,27 @@ const BAD_REQUEST_LINE: Refusal = refuse(400, "the request line is not method, t
 const LONG_PATH: Refusal = refuse(414, "the path is longer than 2 KiB");
 const BAD_VERSION: Refusal = refuse(505, "neither HTTP/1.1 nor HTTP/1.0");
 const BAD_FIELD: Refusal = refuse(400, "a header line is not name, colon, value");
-const BAD_HOST: Refusal = refuse(400, "not exactly one good Host");
-const BAD_LENGTH: Refusal = refuse(400, "the length of the body is given badly or twice");
+const BAD_HOST: Refusal = refuse(400, "not exactly one valid Host");
+const BAD_LENGTH: Refusal = refuse(400, "the length of the body is invalid, or given twice");
 const BODY: Refusal = refuse(413, "the request has a body");
 const EXPECTATION: Refusal = refuse(417, "the request has an Expect");
 
-/// What of a good head the gateway wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    /// HTTP/1.0.
+    Old,
+    /// HTTP/1.1, or a later minor version, which is understood as that: RFC 9110 §2.5.
+    Current,
+}
+
+/// What of a valid head the gateway uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     method: &'a str,
-    /// The path alone: the query is ignored, and an absolute target counts by its path.
+    /// The path alone: a query is ignored, and so are scheme and host of an absolute target.
     path: &'a str,
-    /// HTTP/1.1 or later; else HTTP/1.0.
-    modern: bool,
+    version: Version,
+    /// The options of `Connection`: RFC 9112 §9.3.
     close: bool,
     keep_alive: bool,
     if_none_match: Vec<&'a str>,
@@ -74,20 +82,31 @@ pub(crate) struct Head<'a> {
     user_agent: Option<&'a [u8]>,
     /// The first of its name.
     accept: Option<&'a [u8]>,
-    /// The last entry of the last one: the only one that the client of this connection, a proxy,
+    /// The last entry of the last field: the only one that the client of this connection, a proxy,
     /// has seen for itself.
     forwarded_for: Option<&'a [u8]>,
 }
 
-/// How many bytes of empty lines stand before the request: RFC 9112 §2.2.
+/// The fields of a head that decide whether it is accepted.
+#[derive(Default)]
+struct Framing<'a> {
+    hosts: u32,
+    /// The values of `Content-Length`.
+    lengths: Vec<&'a [u8]>,
+    transfer_encodings: u32,
+    expects: u32,
+}
+
+/// The number of bytes of empty lines before the request: RFC 9112 §2.2.
 pub(crate) fn empty_lines(received: &[u8]) -> usize {
     received.chunks_exact(2).take_while(|pair| pair == b"\r\n").count().saturating_mul(2)
 }
 
-/// The length of the first head in `received`, its empty line included, once it is whole.
+/// The length of the first head in `received`, including the empty line; `None` while it is not
+/// complete.
 ///
-/// `searched` bytes hold none, as an earlier call found. An error as soon as the bytes so far
-/// cannot become a good head.
+/// The first `searched` bytes contain none, as an earlier call found. An error as soon as the bytes
+/// so far cannot become a valid head.
 pub(crate) fn length(received: &[u8], searched: usize) -> Result<Option<usize>, Refusal> {
     let from = searched.saturating_sub(3);
     let fresh = received.get(from..).unwrap_or_default();
@@ -95,13 +114,13 @@ pub(crate) fn length(received: &[u8], searched: usize) -> Result<Option<usize>, 
     let head = received.get(..end.unwrap_or(received.len())).unwrap_or_default();
     let mut before = from.checked_sub(1).and_then(|at| head.get(at)).copied();
     for byte in head.get(from..).unwrap_or_default().iter().copied() {
-        let good = match byte {
+        let is_valid = match byte {
             b'\n' => before == Some(b'\r'),
             b'\r' | b'\t' => before != Some(b'\r'),
             0x20..=0x7e | 0x80.. => before != Some(b'\r'),
             _ => false,
         };
-        if !good {
+        if !is_valid {
             return Err(BAD_BYTE);
         }
         before = Some(byte);
@@ -113,67 +132,27 @@ pub(crate) fn length(received: &[u8], searched: usize) -> Result<Option<usize>, 
     }
 }
 
-/// Checks a whole head, as [`length`] found it.
+/// Checks a complete head, of the length that [`length`] found.
 pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
     let text = head.strip_suffix(b"\r\n\r\n").ok_or(BAD_REQUEST_LINE)?;
     let mut lines =
         text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let (method, path, modern) = request_line(lines.next().unwrap_or_default())?;
-    let mut head = Head {
-        method,
-        path,
-        modern,
-        close: false,
-        keep_alive: false,
-        if_none_match: Vec::new(),
-        user_agent: None,
-        accept: None,
-        forwarded_for: None,
-    };
-    let (mut hosts, mut lengths, mut coded, mut expects) = (0_u32, Vec::new(), false, false);
+    let mut head = request_line(lines.next().unwrap_or_default())?;
+    let mut framing = Framing::default();
     for (number, line) in lines.enumerate() {
         if number >= MAX_LINES {
             return Err(TOO_MANY_LINES);
         }
         let (name, value) = field(line)?;
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
-        if is("host") {
-            if !is_host(value) {
-                return Err(BAD_HOST);
-            }
-            hosts += 1;
-        } else if is("connection") {
-            connection(value, &mut head);
-        } else if is("if-none-match") {
-            // A tag that is not ASCII is none of ours.
-            let handed_on: usize = head.if_none_match.iter().map(|tags| tags.len()).sum();
-            let fits = |tags: &&str| handed_on.saturating_add(tags.len()) <= MAX_TAGS;
-            head.if_none_match.extend(ascii(value).filter(fits));
-        } else if is("user-agent") {
-            head.user_agent.get_or_insert(value);
-        } else if is("accept") {
-            head.accept.get_or_insert(value);
-        } else if is("x-forwarded-for") {
-            let last = value.rsplit(|byte| *byte == b',').next();
-            head.forwarded_for = last.map(<[u8]>::trim_ascii);
-        } else if is("content-length") {
-            lengths.push(value);
-        } else if is("transfer-encoding") {
-            coded = true;
-        } else if is("expect") {
-            expects = true;
-        }
+        framing.note(name, value)?;
+        head.note(name, value);
     }
-    if hosts > 1 || (modern && hosts == 0) {
-        return Err(BAD_HOST);
-    }
-    body(&lengths, coded)?;
-    // RFC 9110 §10.1.1: to be ignored in HTTP/1.0.
-    if expects && modern { Err(EXPECTATION) } else { Ok(head) }
+    framing.check(head.version)?;
+    Ok(head)
 }
 
-/// RFC 9112 §3: one space each between method, target and version.
-fn request_line(line: &[u8]) -> Result<(&str, &str, bool), Refusal> {
+/// RFC 9112 §3: method, target and version, with one space between.
+fn request_line(line: &[u8]) -> Result<Head<'_>, Refusal> {
     let line = ascii(line).ok_or(BAD_REQUEST_LINE)?;
     let mut parts = line.split(' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -181,10 +160,9 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), Refusal> {
     else {
         return Err(BAD_REQUEST_LINE);
     };
-    // RFC 9110 §2.5: a higher minor version is understood as the highest that we know.
-    let modern = match version.strip_prefix("HTTP/").map(str::as_bytes) {
-        Some([b'1', b'.', b'0']) => false,
-        Some([b'1', b'.', b'1'..=b'9']) => true,
+    let version = match version.strip_prefix("HTTP/").map(str::as_bytes) {
+        Some([b'1', b'.', b'0']) => Version::Old,
+        Some([b'1', b'.', b'1'..=b'9']) => Version::Current,
         Some([b'0'..=b'9', b'.', b'0'..=b'9'] | [b'0'..=b'9']) => return Err(BAD_VERSION),
         _ => return Err(BAD_REQUEST_LINE),
     };
@@ -192,7 +170,20 @@ fn request_line(line: &[u8]) -> Result<(&str, &str, bool), Refusal> {
         return Err(BAD_REQUEST_LINE);
     }
     let path = path(method, target).ok_or(BAD_REQUEST_LINE)?;
-    if path.len() > MAX_PATH { Err(LONG_PATH) } else { Ok((method, path, modern)) }
+    if path.len() > MAX_PATH {
+        return Err(LONG_PATH);
+    }
+    Ok(Head {
+        method,
+        path,
+        version,
+        close: false,
+        keep_alive: false,
+        if_none_match: Vec::new(),
+        user_agent: None,
+        accept: None,
+        forwarded_for: None,
+    })
 }
 
 /// The path of a target, or the target itself where it has none: RFC 9112 §3.2 on origin,
@@ -210,18 +201,18 @@ fn path<'a>(method: &str, target: &'a str) -> Option<&'a str> {
         let is_http = ["http", "https"].iter().any(|http| scheme.eq_ignore_ascii_case(http));
         // RFC 9110 §4.2.1: not without a host.
         let has_host = !authority.is_empty() && !authority.starts_with(':');
-        let good = is_http && has_host && is_host(authority.as_bytes());
-        return good.then_some(if path.is_empty() { "/" } else { path });
+        let is_valid = is_http && has_host && is_host(authority.as_bytes());
+        return is_valid.then_some(if path.is_empty() { "/" } else { path });
     }
-    let good = match method {
+    let is_valid = match method {
         "OPTIONS" => target == "*",
         "CONNECT" => !target.is_empty() && is_host(target.as_bytes()),
         _ => false,
     };
-    good.then_some(target)
+    is_valid.then_some(target)
 }
 
-/// RFC 9112 §5: no space before the colon (§5.1), no folded line (§5.2).
+/// RFC 9112 §5: name and value, with no space before the colon (§5.1) and no folded line (§5.2).
 fn field(line: &[u8]) -> Result<(&str, &[u8]), Refusal> {
     let colon = line.iter().position(|byte| *byte == b':').ok_or(BAD_FIELD)?;
     let (name, value) = line.split_at_checked(colon).ok_or(BAD_FIELD)?;
@@ -229,7 +220,7 @@ fn field(line: &[u8]) -> Result<(&str, &[u8]), Refusal> {
     Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }
 
-/// RFC 9112 §3.2: a bad value is as bad as none. The characters of RFC 3986 §3.2.2, and a port.
+/// RFC 9112 §3.2: the characters of RFC 3986 §3.2.2, and a port; an empty value is valid.
 fn is_host(value: &[u8]) -> bool {
     let is_port = |rest: &[u8]| match rest {
         [] => true,
@@ -249,28 +240,49 @@ fn is_host(value: &[u8]) -> bool {
     name.iter().all(is_name) && is_port(rest)
 }
 
-/// RFC 9112 §9.1 and §9.6. What else it names (`Upgrade`, `HTTP2-Settings`) is for fields that
-/// are dropped: RFC 9110 §7.8 lets a server ignore an offer to upgrade.
-fn connection(value: &[u8], head: &mut Head<'_>) {
-    for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-        head.close |= option.eq_ignore_ascii_case(b"close");
-        head.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-    }
-}
-
-/// RFC 9112 §6: only a request without a body, or with one of no length, is let in.
-fn body(lengths: &[&[u8]], coded: bool) -> Result<(), Refusal> {
-    match (lengths, coded) {
-        ([], false) => Ok(()),
-        ([], true) => Err(BODY),
-        ([length], false) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
-            if length.iter().all(|digit| *digit == b'0') {
-                Ok(())
-            } else {
-                Err(BODY)
+impl<'a> Framing<'a> {
+    fn note(&mut self, name: &str, value: &'a [u8]) -> Result<(), Refusal> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if is("host") {
+            if !is_host(value) {
+                return Err(BAD_HOST);
             }
+            self.hosts += 1;
+        } else if is("content-length") {
+            self.lengths.push(value);
+        } else if is("transfer-encoding") {
+            self.transfer_encodings += 1;
+        } else if is("expect") {
+            self.expects += 1;
         }
-        _ => Err(BAD_LENGTH),
+        Ok(())
+    }
+
+    fn check(&self, version: Version) -> Result<(), Refusal> {
+        let is_current = version == Version::Current;
+        // RFC 9112 §3.2.
+        if self.hosts > 1 || is_current && self.hosts == 0 {
+            return Err(BAD_HOST);
+        }
+        self.no_body()?;
+        // RFC 9110 §10.1.1: a server ignores it in HTTP/1.0.
+        if self.expects > 0 && is_current { Err(EXPECTATION) } else { Ok(()) }
+    }
+
+    /// RFC 9112 §6: a request has no body, or one of length 0.
+    fn no_body(&self) -> Result<(), Refusal> {
+        match (&*self.lengths, self.transfer_encodings) {
+            ([], 0) => Ok(()),
+            ([], _) => Err(BODY),
+            ([length], 0) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
+                if length.iter().all(|digit| *digit == b'0') {
+                    Ok(())
+                } else {
+                    Err(BODY)
+                }
+            }
+            _ => Err(BAD_LENGTH),
+        }
     }
 }
 
@@ -284,22 +296,50 @@ fn ascii(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii())
 }
 
-impl Head<'_> {
-    /// What the answer is to say of the connection: RFC 9112 §9.3 and §C.2.2, an HTTP/1.0 client
-    /// must be told that it may go on.
-    fn connection(&self) -> Option<&'static str> {
-        match (self.modern, self.close, self.keep_alive) {
-            (_, true, _) | (false, false, false) => Some("close"),
-            (false, false, true) => Some("keep-alive"),
-            (true, false, _) => None,
+impl<'a> Head<'a> {
+    fn note(&mut self, name: &str, value: &'a [u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        if is("connection") {
+            self.note_connection(value);
+        } else if is("if-none-match") {
+            // A tag that is not ASCII is not one of ours.
+            let so_far: usize = self.if_none_match.iter().map(|tags| tags.len()).sum();
+            let fits = |tags: &&str| so_far.saturating_add(tags.len()) <= MAX_TAGS;
+            self.if_none_match.extend(ascii(value).filter(fits));
+        } else if is("user-agent") {
+            self.user_agent.get_or_insert(value);
+        } else if is("accept") {
+            self.accept.get_or_insert(value);
+        } else if is("x-forwarded-for") {
+            let last = value.rsplit(|byte| *byte == b',').next();
+            self.forwarded_for = last.map(<[u8]>::trim_ascii);
         }
     }
 
-    /// Writes the head that `tiny_http` is to see; `client` is the value of [`CLIENT`].
+    /// RFC 9112 §9.1 and §9.6. Other options (`Upgrade`, `HTTP2-Settings`) name fields that are
+    /// dropped: RFC 9110 §7.8 allows a server to ignore an offer to upgrade.
+    fn note_connection(&mut self, value: &[u8]) {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// The value of the answer's `Connection` field: RFC 9112 §9.3 and §C.2.2. An HTTP/1.0 client has
+    /// to be told that the connection stays open.
+    const fn connection(&self) -> Option<&'static str> {
+        match (self.version, self.close, self.keep_alive) {
+            (_, true, _) | (Version::Old, false, false) => Some("close"),
+            (Version::Old, false, true) => Some("keep-alive"),
+            (Version::Current, false, _) => None,
+        }
+    }
+
+    /// Appends the head that `tiny_http` sees; `client` is the value of [`CLIENT`].
     ///
-    /// It is one of HTTP/1.1 and says nothing of closing: when a connection ends is the front's
-    /// business. No byte of it but printable ASCII and line ends.
-    pub(crate) fn hand_on(&self, client: &str, out: &mut Vec<u8>) {
+    /// It is always one of HTTP/1.1 and never says that the connection closes: that is up to the
+    /// front. It consists of printable ASCII and line ends.
+    pub(crate) fn rewrite(&self, client: &str, out: &mut Vec<u8>) {
         let mut line = |parts: &[&str]| {
             parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
             out.extend_from_slice(b"\r\n");
@@ -325,7 +365,7 @@ impl Head<'_> {
     }
 }
 
-/// At most [`MAX_LOGGED`] bytes of `value`; those that are no printable ASCII as `\xNN`.
+/// At most [`MAX_LOGGED`] bytes of `value`, with those that are not printable ASCII as `\xNN`.
 fn printable(value: &[u8]) -> Cow<'_, str> {
     let value = value.get(..MAX_LOGGED).unwrap_or(value);
     match std::str::from_utf8(value) {

@@ -1,8 +1,8 @@
-//! Pure: answers as bytes, head and body, each to be sent by one write.
+//! Pure: answers as bytes, head and body.
 //!
-//! A document's body and the headers that never change are made once, when it is fetched; only
-//! what depends on the moment (`Date`, `Cache-Control`, `Expires`) is made per answer. Nothing of
-//! upstream's answer but the checked document is in here: no header, status or text.
+//! Per answer only those lines are made that depend on the moment: `Date`, `Cache-Control` and
+//! `Expires`. Nothing of upstream's answer except the checked document is in here: no header, status
+//! or text.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -10,32 +10,22 @@ use std::time::{Duration, SystemTime};
 
 use crate::reason::Reason;
 
+use super::Request;
 use super::representation::{Representation, constant_headers};
 use super::routes::DOCUMENT_METHODS;
 
-/// What every head of an answer fits into.
+/// The room for the head of an answer, in bytes: all of them fit.
 const HEAD_LENGTH: usize = 512;
 
-/// What of a request shapes its answer.
-pub(crate) struct Asked<'a> {
-    pub(crate) method: &'a str,
-    /// Of the target, without its query.
-    pub(crate) path: &'a str,
-    /// Values of all `If-None-Match` fields, in their order.
-    pub(crate) if_none_match: Vec<&'a str>,
-    /// What the `Connection` header of the answer is to say, if anything.
-    pub(crate) connection: Option<&'static str>,
-}
-
-/// A whole answer.
-pub(crate) struct Reply {
+/// A complete answer.
+pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) bytes: Bytes,
 }
 
-/// What is written to a client for one answer.
+/// The bytes of an answer.
 pub(crate) struct Bytes {
-    /// Its empty line included.
+    /// Including the empty line.
     pub(crate) head: Vec<u8>,
     pub(crate) body: Option<Arc<[u8]>>,
 }
@@ -45,47 +35,51 @@ impl Bytes {
         self.body.as_deref().unwrap_or_default()
     }
 
-    /// Of head and body.
+    /// Of head and body, in bytes.
     pub(crate) fn length(&self) -> usize {
         self.head.len() + self.body().len()
     }
 }
 
-/// When a copy was last confirmed, in the terms of the answer.
+/// What `Cache-Control` and `Expires` depend on.
 pub(crate) struct Freshness {
+    /// Since upstream last confirmed the copy.
     pub(crate) age: Duration,
-    /// `CLIENT_CACHE_TTL`.
+    /// `CLIENT_CACHE_TTL_SECONDS`.
     pub(crate) client_cache_ttl: Duration,
     pub(crate) now: SystemTime,
 }
 
-/// A document, or 304 when the client holds it: RFC 9110 §13.1.2.
+/// A document, or 304 when the client has it: RFC 9110 §13.1.2.
 ///
-/// `max-age` is what is left of `CLIENT_CACHE_TTL` since the copy was confirmed, so that no client
-/// holds a copy for longer than that after upstream said it is right: RFC 9111 §4.2. There is no
-/// `Age`, which would be taken off a second time.
-pub(crate) fn document(document: &Representation, asked: &Asked<'_>, fresh: &Freshness) -> Reply {
+/// `max-age` is `CLIENT_CACHE_TTL_SECONDS` less the copy's age, so that no client keeps a copy for
+/// longer than that after upstream confirmed it: RFC 9111 §4.2. There is no `Age` field, because a
+/// cache would subtract it again.
+pub(crate) fn document(
+    document: &Representation,
+    request: &Request<'_>,
+    fresh: &Freshness,
+) -> Answer {
     let max_age = fresh.client_cache_ttl.as_secs().saturating_sub(fresh.age.as_secs());
     let expires = fresh.now.checked_add(Duration::from_secs(max_age)).unwrap_or(fresh.now);
-    let unchanged = matches(&asked.if_none_match, &document.etag);
+    let is_unchanged = matches(&request.if_none_match, &document.etag);
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
-    if unchanged {
-        head(&mut bytes, 304, fresh.now, asked);
+    if is_unchanged {
+        head(&mut bytes, 304, fresh.now, request);
         bytes.extend_from_slice(constant_headers(&document.etag).as_bytes());
     } else {
-        head(&mut bytes, 200, fresh.now, asked);
+        head(&mut bytes, 200, fresh.now, request);
         bytes.extend_from_slice(document.headers.as_bytes());
     }
     line(&mut bytes, format_args!("Cache-Control: public, max-age={max_age}"));
     line(&mut bytes, format_args!("Expires: {}\r\n", httpdate::HttpDate::from(expires)));
-    let with_body = !unchanged && asked.method != "HEAD";
-    let body = with_body.then(|| Arc::clone(&document.body));
-    Reply { status: if unchanged { 304 } else { 200 }, bytes: Bytes { head: bytes, body } }
+    let has_body = !is_unchanged && request.method != "HEAD";
+    let body = has_body.then(|| Arc::clone(&document.body));
+    Answer { status: if is_unchanged { 304 } else { 200 }, bytes: Bytes { head: bytes, body } }
 }
 
-/// Whether one of the entity tags in `if_none_match` is `etag`, compared weakly.
-///
-/// RFC 9110 §13.1.2 and §8.8.3.2. What does not parse matches nothing.
+/// Whether one of the entity tags in `if_none_match` is `etag`, by weak comparison: RFC 9110 §13.1.2
+/// and §8.8.3.2. A list is read up to its first syntax error.
 fn matches(if_none_match: &[&str], etag: &str) -> bool {
     if_none_match.iter().any(|value| {
         let mut rest = value.trim_matches([' ', '\t']);
@@ -107,37 +101,37 @@ fn matches(if_none_match: &[&str], etag: &str) -> bool {
     })
 }
 
-/// A short text for a probe, or for a failure.
-pub(crate) fn text(asked: &Asked<'_>, now: SystemTime, status: u16, text: &str) -> Reply {
-    with_text(asked, now, status, text, None)
+/// A short text, for a probe or a failure.
+pub(crate) fn text(request: &Request<'_>, now: SystemTime, status: u16, text: &str) -> Answer {
+    with_text(request, now, status, text, None)
 }
 
-/// 502: the document is not held and upstream fails. `retry_after` is rounded up to seconds.
+/// 502: no copy can be served, and upstream fails. `retry_after` is rounded up to whole seconds.
 pub(crate) fn unavailable(
-    asked: &Asked<'_>,
+    request: &Request<'_>,
     now: SystemTime,
     why: Reason,
     retry_after: Duration,
-) -> Reply {
+) -> Answer {
     let seconds = retry_after.as_millis().div_ceil(1000).max(1);
     let header = format!("Retry-After: {seconds}");
-    with_text(asked, now, 502, &format!("unavailable: {}\n", why.word()), Some(&header))
+    with_text(request, now, 502, &format!("unavailable: {}\n", why.word()), Some(&header))
 }
 
-/// 405 with the methods that would do: RFC 9110 §15.5.6.
-pub(crate) fn method_not_allowed(asked: &Asked<'_>, now: SystemTime, allow: &str) -> Reply {
-    with_text(asked, now, 405, "method not allowed\n", Some(&format!("Allow: {allow}")))
+/// 405, with the methods that are allowed: RFC 9110 §15.5.6.
+pub(crate) fn method_not_allowed(request: &Request<'_>, now: SystemTime, allow: &str) -> Answer {
+    with_text(request, now, 405, "method not allowed\n", Some(&format!("Allow: {allow}")))
 }
 
 fn with_text(
-    asked: &Asked<'_>,
+    request: &Request<'_>,
     now: SystemTime,
     status: u16,
     text: &str,
     header: Option<&str>,
-) -> Reply {
+) -> Answer {
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
-    head(&mut bytes, status, now, asked);
+    head(&mut bytes, status, now, request);
     line(&mut bytes, format_args!("Content-Type: text/plain; charset=utf-8"));
     line(&mut bytes, format_args!("Content-Length: {}", text.len()));
     line(&mut bytes, format_args!("Cache-Control: no-store"));
@@ -147,34 +141,35 @@ fn with_text(
         line(&mut bytes, format_args!("{header}"));
     }
     bytes.extend_from_slice(b"\r\n");
-    let body = (asked.method != "HEAD").then(|| text.as_bytes().into());
-    Reply { status, bytes: Bytes { head: bytes, body } }
+    let body = (request.method != "HEAD").then(|| text.as_bytes().into());
+    Answer { status, bytes: Bytes { head: bytes, body } }
 }
 
-/// What the front answers to a head that it refuses; the last answer on that connection.
+/// The front's answer to a head that it refuses, which is the last one on its connection.
 pub(crate) fn refusal(method: &str, status: u16, now: SystemTime) -> Bytes {
-    let asked = Asked { method, path: "", if_none_match: Vec::new(), connection: Some("close") };
-    text(&asked, now, status, &format!("{}\n", reason(status).to_ascii_lowercase())).bytes
+    let request =
+        Request { method, path: "", if_none_match: Vec::new(), connection: Some("close") };
+    text(&request, now, status, &format!("{}\n", reason(status).to_ascii_lowercase())).bytes
 }
 
-/// The answer to a CORS preflight: Fetch standard, "CORS-preflight request"; for one day.
-pub(crate) fn preflight(asked: &Asked<'_>, now: SystemTime) -> Reply {
+/// 204, the answer to a CORS preflight (Fetch standard, "CORS-preflight request"), valid for a day.
+pub(crate) fn preflight(request: &Request<'_>, now: SystemTime) -> Answer {
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
-    head(&mut bytes, 204, now, asked);
+    head(&mut bytes, 204, now, request);
     line(&mut bytes, format_args!("Allow: {DOCUMENT_METHODS}"));
     line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
     line(&mut bytes, format_args!("Access-Control-Allow-Methods: {DOCUMENT_METHODS}"));
     line(&mut bytes, format_args!("Access-Control-Allow-Headers: *"));
     line(&mut bytes, format_args!("Access-Control-Max-Age: 86400"));
     line(&mut bytes, format_args!("Cache-Control: no-store\r\n"));
-    Reply { status: 204, bytes: Bytes { head: bytes, body: None } }
+    Answer { status: 204, bytes: Bytes { head: bytes, body: None } }
 }
 
-/// Status line, `Date` (RFC 9110 §6.6.1) and, where it must be said, `Connection`.
-fn head(bytes: &mut Vec<u8>, status: u16, now: SystemTime, asked: &Asked<'_>) {
+/// Status line, `Date` (RFC 9110 §6.6.1) and, where the request needs one, `Connection`.
+fn head(bytes: &mut Vec<u8>, status: u16, now: SystemTime, request: &Request<'_>) {
     line(bytes, format_args!("HTTP/1.1 {status} {}", reason(status)));
     line(bytes, format_args!("Date: {}", httpdate::HttpDate::from(now)));
-    if let Some(connection) = asked.connection {
+    if let Some(connection) = request.connection {
         line(bytes, format_args!("Connection: {connection}"));
     }
 }
@@ -209,25 +204,25 @@ mod tests {
     use super::*;
     use crate::documents::Kind;
 
-    fn asked<'a>(method: &'a str, if_none_match: &[&'a str]) -> Asked<'a> {
-        Asked { method, path: "/", if_none_match: if_none_match.to_vec(), connection: None }
+    fn request<'a>(method: &'a str, if_none_match: &[&'a str]) -> Request<'a> {
+        Request { method, path: "/", if_none_match: if_none_match.to_vec(), connection: None }
     }
 
-    fn text(reply: &Reply) -> String {
-        String::from_utf8([&reply.bytes.head, reply.bytes.body()].concat()).unwrap()
+    fn text(answer: &Answer) -> String {
+        String::from_utf8([&answer.bytes.head, answer.bytes.body()].concat()).unwrap()
     }
 
-    fn answer(asked: &Asked<'_>, age: Duration) -> String {
+    fn answer(request: &Request<'_>, age: Duration) -> String {
         let held = Representation::new(Kind::Jwks, b"{}".to_vec());
         let client_cache_ttl = Duration::from_secs(3600);
         let fresh = Freshness { age, client_cache_ttl, now: SystemTime::UNIX_EPOCH };
-        text(&document(&held, asked, &fresh))
+        text(&document(&held, request, &fresh))
     }
 
     #[test]
     fn an_answer_holds_these_bytes_and_no_others() {
         assert_eq!(
-            answer(&asked("GET", &[]), Duration::from_millis(600_999)),
+            answer(&request("GET", &[]), Duration::from_millis(600_999)),
             "HTTP/1.1 200 OK\r\n\
              Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
              Content-Type: application/jwk-set+json\r\n\
@@ -242,8 +237,8 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_older_than_clients_may_keep_it_is_not_to_be_kept_at_all() {
-        let old = answer(&asked("GET", &[]), Duration::from_secs(7200));
+    fn a_copy_older_than_clients_may_keep_it_has_a_max_age_of_0() {
+        let old = answer(&request("GET", &[]), Duration::from_secs(7200));
         assert!(old.contains("max-age=0\r\n"), "{old}");
     }
 
@@ -274,21 +269,21 @@ mod tests {
 
     #[test]
     fn head_is_answered_as_get_without_the_body() {
-        let get = answer(&asked("GET", &[]), Duration::ZERO);
+        let get = answer(&request("GET", &[]), Duration::ZERO);
         assert_eq!(
-            Some(answer(&asked("HEAD", &[]), Duration::ZERO).as_str()),
+            Some(answer(&request("HEAD", &[]), Duration::ZERO).as_str()),
             get.strip_suffix("{}")
         );
     }
 
     #[test]
     fn retry_after_is_never_zero() {
-        let reply = unavailable(
-            &asked("GET", &[]),
+        let answer = unavailable(
+            &request("GET", &[]),
             SystemTime::UNIX_EPOCH,
             Reason::Timeout,
             Duration::ZERO,
         );
-        assert!(text(&reply).contains("\r\nRetry-After: 1\r\n"));
+        assert!(text(&answer).contains("\r\nRetry-After: 1\r\n"));
     }
 }
