@@ -23,6 +23,10 @@ lint: ## formatting, clippy and rustdoc, each warning an error
 	$(CARGO) clippy --locked --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
+.PHONY: modules
+modules: ## which module of SRC (src) names which others
+	$(CARGO) run --locked --quiet --example modules -- $(or $(SRC),src)
+
 .PHONY: build
 build: ## the release binary
 	$(CARGO) build --locked --release

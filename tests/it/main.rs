@@ -18,6 +18,7 @@
 mod fake_api;
 mod gateway;
 mod client;
+mod source;
 
 mod startup;
 mod serving;

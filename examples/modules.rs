@@ -1,0 +1,41 @@
+//! Prints which module of `src`, or of another source folder, names which others: `make modules`.
+//!
+//! The exit code is 1 when there is a circle.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a program to look at, started by hand: it may fail loudly"
+)]
+
+#[allow(dead_code, reason = "shared with the tests, which ask for more")]
+#[path = "../tests/it/source.rs"]
+mod source;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let folder = env::args().nth(1).unwrap_or_else(|| "src".to_owned());
+    let modules = source::modules(Path::new(&folder));
+    for module in &modules {
+        let lines = module.text.lines().count();
+        let names = module.names.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        println!("{:<22} {lines:>4} lines  names {names}", module.name);
+    }
+    let edges: usize = modules.iter().map(|module| module.names.len()).sum();
+    println!("{} modules, {edges} arrows", modules.len());
+    match source::circle(&modules) {
+        Some(way) => {
+            println!("a circle: {}", way.join(" > "));
+            ExitCode::from(1)
+        }
+        None => {
+            println!("no circle");
+            ExitCode::SUCCESS
+        }
+    }
+}
