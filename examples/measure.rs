@@ -223,8 +223,11 @@ impl Gateway {
             .env("SA_CA_CERT_PATH", api.volume.ca())
             .env("CACHE_TTL_SECONDS", seconds("CACHE_TTL_SECONDS").as_secs_f64().to_string())
             .env("UPSTREAM_TIMEOUT_SECONDS", timeout)
-            // Access lines as in operation, and a line for each round.
-            .env("RUST_LOG", "info,kube_issuer_gateway::cache=debug")
+            // Access lines as in operation, and a line for each round, of older builds too.
+            .env(
+                "RUST_LOG",
+                "info,kube_issuer_gateway::refresher=debug,kube_issuer_gateway::cache=debug",
+            )
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

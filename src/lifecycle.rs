@@ -213,11 +213,11 @@ impl Parts {
         }
         self.public.stop_accepting();
         while !self.is_quiet() {
-            if is_signalled() {
-                return Stopped::BySecondSignal;
-            }
             if Instant::now() >= deadline {
                 return Stopped::TimedOut;
+            }
+            if is_signalled() {
+                return Stopped::BySecondSignal;
             }
         }
         Stopped::Quiet

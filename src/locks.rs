@@ -1,4 +1,4 @@
-//! Mutexes whose holders never panic half way through a change.
+//! Mutexes whose poison is ignored: their holders never panic half way through a change.
 //!
 //! That holds for every mutex of this program, so a poisoned one still guards a complete value, and
 //! whoever finds it goes on with that.

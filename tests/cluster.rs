@@ -759,7 +759,7 @@ fn outage(run: &mut Run, deployment: Deployment) {
     assert_untouched(&before, &after);
     for pod in &after {
         let log = kube::log(deployment.namespace, &pod.name);
-        let words = ["fetch failed", "serving=\"a copy of", "hint=\"see whether the API server"];
+        let words = ["fetch failed", "serving=\"a copy of", "hint=\"check whether the API server"];
         assert_line(&log, &words);
         assert_line(&log, &["upstream recovered"]);
     }

@@ -14,8 +14,8 @@ mod state;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use state::State;
 pub(crate) use state::{Copy, Lifetimes, Snapshot, Unavailable};
+use state::{Health, State, Waiting};
 
 use crate::documents::Kind;
 use crate::http::representation::Representation;
@@ -55,8 +55,10 @@ impl Cache {
         if let Some(copy) = snapshot.copy(kind, Instant::now()) {
             return Ok(copy);
         }
-        let Some(ticket) = lock(&self.state).begin_waiting() else {
-            return lock(&self.state).copy_or_reason(kind, Instant::now());
+        let waiting = lock(&self.state).begin_waiting(kind, Instant::now());
+        let ticket = match waiting {
+            Waiting::For(ticket) => ticket,
+            Waiting::Vain(outcome) => return outcome,
         };
         before_waiting();
         let is_early = |state: &mut State| state.must_wait(&ticket, kind, Instant::now());
@@ -77,10 +79,11 @@ impl Cache {
     /// Whether both documents were fetched and valid in the last round. When that is not recent, it
     /// requests another round, whose outcome a later call will see.
     pub(crate) fn healthy(&self) -> Result<(), Reason> {
-        if lock(&self.state).request_round_if_old(Instant::now()) {
+        let Health { state, requests_round } = lock(&self.state).health(Instant::now());
+        if requests_round {
             self.changed.notify_all();
         }
-        lock(&self.state).healthy()
+        state
     }
 
     // For the refresher, the one thread that changes copies.

@@ -106,6 +106,21 @@ pub(super) struct Ticket {
     round: u64,
 }
 
+/// The answer to: can this request wait?
+pub(super) enum Waiting {
+    For(Ticket),
+    /// It cannot; this is what it gets.
+    Vain(Result<Copy, Unavailable>),
+}
+
+/// What `/healthz` finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Health {
+    /// Whether no document failed when it was last fetched.
+    pub(super) state: Result<(), Reason>,
+    pub(super) requests_round: bool,
+}
+
 /// What the refresher is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Refresher {
@@ -150,14 +165,14 @@ impl State {
         Arc::clone(&self.snapshot)
     }
 
-    /// The right to wait for the round that has begun; `None` when there is none, or when as many
-    /// requests wait as may.
-    pub(super) fn begin_waiting(&mut self) -> Option<Ticket> {
+    /// Whether a request can wait for a copy of `kind`: a round has begun, and fewer requests wait
+    /// than may.
+    pub(super) fn begin_waiting(&mut self, kind: Kind, now: Instant) -> Waiting {
         if self.refresher != Refresher::Fetching || self.waiting >= self.most_waiting {
-            return None;
+            return Waiting::Vain(self.copy_or_reason(kind, now));
         }
         self.waiting += 1;
-        Some(Ticket { round: self.rounds })
+        Waiting::For(Ticket { round: self.rounds })
     }
 
     /// Whether the round has neither ended nor brought a copy of `kind`.
@@ -178,7 +193,7 @@ impl State {
         self.copy_or_reason(kind, now).map(|copy| Copy { is_hit: false, ..copy })
     }
 
-    pub(super) fn copy_or_reason(&self, kind: Kind, now: Instant) -> Result<Copy, Unavailable> {
+    fn copy_or_reason(&self, kind: Kind, now: Instant) -> Result<Copy, Unavailable> {
         self.snapshot.copy(kind, now).ok_or_else(|| Unavailable {
             reason: self.why_not(kind),
             retry_after: self.until_next_round(now),
@@ -217,19 +232,15 @@ impl State {
         Ok(())
     }
 
-    /// Whether no document failed when it was last fetched.
-    pub(super) fn healthy(&self) -> Result<(), Reason> {
-        self.discovery_failed.or(self.jwks_failed).map_or(Ok(()), Err)
-    }
-
-    /// Requests a round when the last one is too old for `/healthz`; whether it did.
-    pub(super) fn request_round_if_old(&mut self, now: Instant) -> bool {
+    /// The health for `/healthz`. Requests a round when the last one is too old to tell.
+    pub(super) fn health(&mut self, now: Instant) -> Health {
         let is_old = self.last_round.is_some_and(|at| now > at + HEALTH_AGE);
-        let requests = is_old && self.refresher == Refresher::Waiting;
-        if requests {
+        let requests_round = is_old && self.refresher == Refresher::Waiting;
+        if requests_round {
             self.refresher = Refresher::Requested;
         }
-        requests
+        let state = self.discovery_failed.or(self.jwks_failed).map_or(Ok(()), Err);
+        Health { state, requests_round }
     }
 
     pub(super) fn is_requested(&self) -> bool {
@@ -273,6 +284,14 @@ mod tests {
         State::new(Lifetimes { cache_ttl: 60 * S, max_stale: 300 * S }, 4, now)
     }
 
+    /// The ticket, or what a request gets that cannot wait.
+    fn begin(state: &mut State, now: Instant) -> Result<Ticket, Result<Copy, Unavailable>> {
+        match state.begin_waiting(Kind::Jwks, now) {
+            Waiting::For(ticket) => Ok(ticket),
+            Waiting::Vain(outcome) => Err(outcome),
+        }
+    }
+
     /// As the refresher does in a round that began at `now` and took no time.
     fn round(state: &mut State, now: Instant) {
         state.begin_round();
@@ -297,8 +316,8 @@ mod tests {
             assert_eq!(copy.map(|copy| copy.is_stale), expected, "{age}");
         }
         let too_old = Unavailable { reason: Reason::TooOld, retry_after: Duration::ZERO };
-        let outcome = state.copy_or_reason(Kind::Jwks, now + 301 * S);
-        assert_eq!(outcome.err(), Some(too_old));
+        let outcome = begin(&mut state, now + 301 * S).err();
+        assert_eq!(outcome.and_then(Result::err), Some(too_old));
         assert_eq!(state.ready(now + 301 * S), Err(Reason::TooOld));
     }
 
@@ -306,8 +325,9 @@ mod tests {
     fn all_workers_but_one_wait_for_the_round_that_has_begun_and_for_no_other() {
         let now = Instant::now();
         let mut state = empty(now);
-        let tickets: Vec<_> = (0..3).map(|_| state.begin_waiting().unwrap()).collect();
-        assert_eq!(state.begin_waiting(), None);
+        let tickets: Vec<_> = (0..3).map(|_| begin(&mut state, now).ok().unwrap()).collect();
+        let outcome = begin(&mut state, now).err().unwrap();
+        assert_eq!(outcome.err().map(|it| it.reason), Some(Reason::NotFetchedYet));
         assert!(state.must_wait(&tickets[0], Kind::Jwks, now));
 
         state.fail(Kind::Discovery, Reason::Timeout);
@@ -321,14 +341,14 @@ mod tests {
         }
         // Between two rounds nobody waits.
         state.end_round(now + 7 * S, now + 9 * S);
-        assert_eq!(state.begin_waiting(), None);
+        assert!(begin(&mut state, now + 7 * S).is_err());
     }
 
     #[test]
     fn whoever_waited_gets_the_copy_as_soon_as_it_is_there_and_no_hit() {
         let now = Instant::now();
         let mut state = empty(now);
-        let ticket = state.begin_waiting().unwrap();
+        let ticket = begin(&mut state, now).ok().unwrap();
         let representation = Representation::new(Kind::Jwks, b"{}".to_vec());
         let (snapshot, is_changed) = state.snapshot().with(Kind::Jwks, representation, now, None);
         state.store(Kind::Jwks, snapshot);
@@ -359,18 +379,19 @@ mod tests {
     fn health_is_that_of_the_last_round_and_an_old_one_requests_another() {
         let now = Instant::now();
         let mut state = empty(now);
-        assert_eq!(state.healthy(), Err(Reason::NotFetchedYet));
-        assert!(!state.request_round_if_old(now + 99 * S), "the first round is under way");
+        let unknown = Health { state: Err(Reason::NotFetchedYet), requests_round: false };
+        assert_eq!(state.health(now + 99 * S), unknown, "the first round has begun");
         round(&mut state, now);
-        assert_eq!(state.healthy(), Ok(()));
-        assert!(!state.request_round_if_old(now + 5 * S) && !state.is_requested());
-        assert!(state.request_round_if_old(now + 6 * S) && state.is_requested());
-        assert!(!state.request_round_if_old(now + 6 * S), "once is enough");
+        for (seconds, requests_round) in [(5, false), (6, true), (6, false)] {
+            let health = Health { state: Ok(()), requests_round };
+            assert_eq!(state.health(now + seconds * S), health);
+        }
+        assert!(state.is_requested());
         state.begin_round();
+        assert!(!state.is_requested());
         state.fail(Kind::Jwks, Reason::Forbidden);
         state.end_round(now + 7 * S, now + 8 * S);
-        assert_eq!(state.healthy(), Err(Reason::Forbidden));
-        assert!(!state.is_requested());
+        assert_eq!(state.health(now + 8 * S).state, Err(Reason::Forbidden));
         // A copy is held all the same.
         assert_eq!(state.ready(now + 8 * S), Ok(()));
     }

@@ -96,16 +96,21 @@ impl Config {
         let listen_addr = source.given(&LISTEN_ADDR, values::address);
         let listen_port = source.parsed(&LISTEN_PORT, |text| text.parse().ok()).unwrap_or_default();
         let admin_addr = source.given(&ADMIN_ADDR, values::address).or(listen_addr);
+        let admin_port =
+            admin_port(&mut source, (admin_addr == listen_addr).then_some(listen_port));
+        let upstream_host =
+            source.parsed(&UPSTREAM_HOST, values::upstream_base).unwrap_or_default();
+        let upstream_timeout =
+            source.seconds(&UPSTREAM_TIMEOUT_SECONDS, &Range { least: 0.05, most: 60.0 });
         let cache_ttl = cache_ttl(&mut source);
         let shutdown_range = Range { least: 0.0, most: 300.0 };
         let config = Self {
             listen_addr,
             listen_port,
             admin_addr,
-            admin_port: admin_port(&mut source, (admin_addr == listen_addr).then_some(listen_port)),
-            upstream_host: source.parsed(&UPSTREAM_HOST, values::upstream_base).unwrap_or_default(),
-            upstream_timeout: source
-                .seconds(&UPSTREAM_TIMEOUT_SECONDS, &Range { least: 0.05, most: 60.0 }),
+            admin_port,
+            upstream_host,
+            upstream_timeout,
             cache_ttl,
             max_stale: max_stale(&mut source, cache_ttl),
             client_cache_ttl: source
@@ -186,10 +191,11 @@ fn max_connections(source: &mut Source) -> MaxConnections {
 }
 
 fn log(source: &mut Source) -> logging::Settings {
-    let lines = source.parsed(&LOG_LINES_PER_SECOND, |text| values::whole(text, 1, 1_000_000));
     logging::Settings {
         format: source.parsed(&LOG_FORMAT, values::log_format).unwrap_or_default(),
-        lines_per_second: lines.unwrap_or_default(),
+        lines_per_second: source
+            .parsed(&LOG_LINES_PER_SECOND, |text| values::whole(text, 1, 1_000_000))
+            .unwrap_or_default(),
         filter: source
             .parsed(&RUST_LOG, values::log_filter)
             .unwrap_or_else(|| RUST_LOG.default.to_owned()),

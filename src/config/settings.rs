@@ -1,4 +1,4 @@
-//! The settings: name, default, requirement and meaning, in the order of `--help`.
+//! Pure: the settings: name, default, requirement and meaning, in the order of `--help`.
 
 /// What a user can set.
 pub(crate) struct Setting {

@@ -1,4 +1,4 @@
-//! Why a fetch failed: the sentence and the hint for the log, and the word for clients.
+//! Pure: why a fetch failed: the sentence and the hint for the log, and the word for clients.
 
 use std::fmt;
 use std::io;

@@ -1,7 +1,8 @@
-//! The modules of a source folder, and which of them each one names.
+//! The modules of a source folder, and which paths and other modules each one names.
 //!
-//! A textual reader, of the code that is left without comments and unit tests: it finds the slip, not
-//! the intent to deceive.
+//! A textual reader of the code that is left without comments and unit tests. It finds slips, not the
+//! intent to deceive. What it could not read right it refuses: globs, a renamed crate root, and code
+//! below the unit tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,32 +15,44 @@ pub(crate) struct Module {
     pub(crate) text: String,
     /// The text without comments and unit tests; strings stay.
     pub(crate) code: String,
+    /// All paths in the code; of `use a::{b, c}` each one.
+    pub(crate) paths: BTreeSet<String>,
     /// The other modules whose items it names.
     pub(crate) names: BTreeSet<String>,
 }
 
 /// All modules in `folder`, in the order of their names. Files called `tests.rs` are left out.
 pub(crate) fn modules(folder: &Path) -> Vec<Module> {
-    let mut texts = BTreeMap::new();
-    read(folder, "", &mut texts);
-    let known: BTreeSet<String> = texts.keys().cloned().collect();
-    let module = |(name, (text, scope)): (String, (String, String))| {
-        let code = code(&text);
-        let names =
-            named(&code, &scope, &known).into_iter().filter(|other| *other != name).collect();
-        Module { name, text, code, names }
+    let mut files = Vec::new();
+    read(folder, "", &mut files);
+    files.sort();
+    let known: BTreeSet<String> = files.iter().map(|file| file.name.clone()).collect();
+    let module = |File { name, scope, text }| {
+        let code = code(&name, &text);
+        let (uses, words) = (uses(&name, &code), words(&code));
+        let names = named(&uses, &words, &scope, &known);
+        let names = names.into_iter().filter(|other| *other != name).collect();
+        let paths = uses.into_iter().map(|it| it.path).chain(words).collect();
+        Module { name, text, code, paths, names }
     };
-    texts.into_iter().map(module).collect()
+    files.into_iter().map(module).collect()
 }
 
-/// By name: the text of a file, and the module that `super` and its own children are looked up in.
-fn read(folder: &Path, parent: &str, texts: &mut BTreeMap<String, (String, String)>) {
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct File {
+    name: String,
+    /// The module in which relative paths are looked up.
+    scope: String,
+    text: String,
+}
+
+fn read(folder: &Path, parent: &str, files: &mut Vec<File>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
         let name = if parent.is_empty() { stem.clone() } else { format!("{parent}::{stem}") };
         if path.is_dir() {
-            read(&path, &name, texts);
+            read(&path, &name, files);
         } else if stem != "tests" {
             assert!(path.extension().is_some_and(|extension| extension == "rs"), "{path:?}");
             let text = fs::read_to_string(&path).unwrap();
@@ -48,67 +61,132 @@ fn read(folder: &Path, parent: &str, texts: &mut BTreeMap<String, (String, Strin
                 "main" => ("main".to_owned(), String::new()),
                 _ => (name.clone(), name),
             };
-            texts.insert(name, (text, scope));
+            files.push(File { name, scope, text });
         }
     }
 }
 
 /// `text` up to its unit tests, without comments.
-fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let lines = text.lines().map(|line| line.split_once("// ").map_or(line, |(code, _)| code));
+fn code(name: &str, text: &str) -> String {
+    let (code, tests) = text.split_once("#[cfg(test)]").unwrap_or((text, ""));
+    // What follows is for tests only: their module, or a file or an import for it.
+    let outside = tests.split("mod tests {").next().unwrap_or_default();
+    for line in outside.lines().filter(|line| line.starts_with(|c: char| c.is_alphabetic())) {
+        let is_test = ["mod tests;", "mod lives;", "use super::admission;"].contains(&line);
+        assert!(is_test, "{name} has `{line}` below its first #[cfg(test)]");
+    }
+    assert!(!code.contains("mod tests;"), "{name} has `mod tests;` without #[cfg(test)]");
+    let lines = code.lines().map(|line| match line.split_once("// ") {
+        Some((code, _)) if code.matches('"').count() % 2 == 0 => code,
+        _ => line,
+    });
     lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules, of those that are `known`, to which a path in `code` leads.
-fn named(code: &str, scope: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
-    let uses = code.split("use ").skip(1).filter_map(|rest| rest.split(';').next());
-    let mut paths: Vec<String> = uses
-        .flat_map(|tree| expand(&tree.split_whitespace().collect::<Vec<_>>().concat()))
-        .collect();
-    // Elsewhere a path has no braces.
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let words = code.split(|c| !is_part(c)).filter(|word| word.contains("::"));
-    paths.extend(words.map(ToOwned::to_owned));
-    paths.iter().filter_map(|path| resolve(path, scope, known)).collect()
+/// A path of a `use`, and the name that it gets.
+struct Use {
+    path: String,
+    name: String,
 }
 
-/// The paths of a `use` tree without white space: `a::{b,c::{self,d}}` is `a::b`, `a::c`, `a::c::d`.
-fn expand(tree: &str) -> Vec<String> {
-    let Some((prefix, rest)) = tree.split_once('{') else {
-        return vec![tree.replace("::self", "")];
+fn uses(module: &str, code: &str) -> Vec<Use> {
+    let is_use = |line: &&str| {
+        let line = line.trim_start();
+        let line =
+            line.split_once(") ").filter(|it| it.0.starts_with("pub(")).map_or(line, |it| it.1);
+        line.starts_with("use ")
     };
+    let mut found = Vec::new();
+    let mut lines = code.lines();
+    while let Some(first) = lines.by_ref().find(is_use) {
+        let mut tree = first.split_once("use ").unwrap().1.to_owned();
+        while !tree.contains(';') {
+            tree.push_str(lines.next().expect("a semicolon"));
+        }
+        let tree = tree.split(';').next().unwrap_or_default().to_owned();
+        assert!(!tree.contains('*'), "{module}: a glob in `use {tree}`");
+        for path in expand(&tree) {
+            let (path, name) = match path.split_once(" as ") {
+                Some((path, name)) => (path.trim().to_owned(), name.trim().to_owned()),
+                None => {
+                    let path = path.trim();
+                    let path = path.strip_suffix("::self").unwrap_or(path);
+                    (path.to_owned(), path.rsplit("::").next().unwrap_or_default().to_owned())
+                }
+            };
+            assert!(path != "crate" && path != "super", "{module}: `use {tree}`");
+            found.push(Use { path, name });
+        }
+    }
+    found
+}
+
+/// The paths of a `use` tree: `a::{b, c::{self, d}}` is `a::b`, `a::c::self`, `a::c::d`.
+fn expand(tree: &str) -> Vec<String> {
+    let Some((prefix, rest)) = tree.split_once('{') else { return vec![tree.to_owned()] };
     let (mut depth, mut begin, mut parts) = (0, 0, Vec::new());
     for (at, character) in rest.char_indices() {
         match character {
             '{' => depth += 1,
             '}' | ',' if depth == 0 => {
-                parts.push(&rest[begin..at]);
+                parts.push(rest[begin..at].trim());
                 begin = at + 1;
             }
             '}' => depth -= 1,
             _ => {}
         }
     }
-    parts.into_iter().flat_map(|part| expand(&format!("{prefix}{part}"))).collect()
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
+    parts.flat_map(|part| expand(&format!("{}{part}", prefix.trim()))).collect()
 }
 
-/// The longest beginning of `path`, seen from `scope`, that is a module.
-fn resolve(path: &str, scope: &str, known: &BTreeSet<String>) -> Option<String> {
-    let mut absolute: Vec<&str> = scope.split("::").filter(|part| !part.is_empty()).collect();
-    for part in path.split("::") {
-        match part {
-            "crate" => absolute.clear(),
-            "super" => drop(absolute.pop()),
-            "self" | "" => {}
-            part => absolute.push(part),
+/// All words with `::` in them.
+fn words(code: &str) -> Vec<String> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let words = code.split(|c| !is_part(c)).filter(|word| word.contains("::"));
+    words.map(|word| word.trim_end_matches(':').to_owned()).collect()
+}
+
+/// The modules, of those that are `known`, whose items the paths are.
+fn named(
+    uses: &[Use],
+    words: &[String],
+    scope: &str,
+    known: &BTreeSet<String>,
+) -> BTreeSet<String> {
+    let absolute = |path: &str| {
+        let mut parts: Vec<&str> = Vec::new();
+        let is_absolute = path.starts_with("crate::");
+        if !is_absolute {
+            parts.extend(scope.split("::").filter(|part| !part.is_empty()));
         }
-    }
-    let own = scope.split("::").filter(|part| !part.is_empty()).count();
-    let is_relative = !path.starts_with("crate") && !path.starts_with("super");
-    // A path of another crate has no beginning that is a module below this one.
-    let least = if is_relative { own + 1 } else { 1 };
-    let beginnings = (least..=absolute.len()).rev().filter_map(|length| absolute.get(..length));
+        for part in path.split("::") {
+            match part {
+                "super" => drop(parts.pop()),
+                "crate" | "self" | "" => {}
+                part => parts.push(part),
+            }
+        }
+        parts.join("::")
+    };
+    // A module that was imported by a name of its own: `use crate::front;` or `use crate::front as f;`.
+    let imported: BTreeMap<&str, String> = uses
+        .iter()
+        .map(|it| (it.name.as_str(), absolute(&it.path)))
+        .filter(|(_, path)| known.contains(path))
+        .collect();
+    let of_words = words.iter().map(|word| {
+        let (first, rest) = word.split_once("::").unwrap_or((word, ""));
+        imported.get(first).map_or_else(|| absolute(word), |module| format!("{module}::{rest}"))
+    });
+    let all = uses.iter().map(|it| absolute(&it.path)).chain(of_words);
+    all.filter_map(|path| longest(&path, known)).filter(|name| *name != scope).collect()
+}
+
+/// The longest beginning of an absolute path that is a module.
+fn longest(path: &str, known: &BTreeSet<String>) -> Option<String> {
+    let parts: Vec<&str> = path.split("::").collect();
+    let beginnings = (1..=parts.len()).rev().filter_map(|length| parts.get(..length));
     beginnings.map(|parts| parts.join("::")).find(|name| known.contains(name))
 }
 

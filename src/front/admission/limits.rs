@@ -1,4 +1,4 @@
-//! How long a connection may take, and how many bytes all of them may hold.
+//! Pure: how long a connection may take, and how many bytes all of them may hold.
 //!
 //! No setting changes them: they follow from what clients and networks need, and from 64 MiB.
 
