@@ -1,10 +1,10 @@
 //! Pure: which documents are published, and in what form.
 //!
-//! Bytes from upstream in, checked values and the bytes to serve out. Upstream's own bytes are never
-//! served: the checked value is serialised again, so that no relying party can read anything else
-//! in it than was checked here. The issuer is never changed, and of a discovery document only
-//! `jwks_uri` is. Signatures, algorithms and the members of a public key are not looked at: new
-//! ones must pass without a change here.
+//! Bytes from upstream go in; checked values and the bytes to serve come out. Upstream's own bytes
+//! are never served: the checked value is serialised again, so that no relying party can read
+//! something that was not checked here. The issuer is never changed; in a discovery document only
+//! `jwks_uri` is. Signatures, algorithms and the members of a public key are not checked, so that
+//! new ones need no change here.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ use crate::url::{HttpsUrl, is_internal};
 
 /// The longest document that is read from upstream, in bytes: some 100 times what a cluster serves.
 pub(crate) const MAX_UPSTREAM_BYTES: u64 = 1 << 20;
-/// The longest document that is served, in bytes: it is held in memory once, and clients that do not
-/// read it keep up to a send buffer of it each.
+/// The longest document that is served, in bytes. It is held in memory once. Each client that does
+/// not read it occupies a send buffer besides.
 pub(crate) const MAX_SERVED_BYTES: usize = 128 << 10;
 
 /// Members that hold a private or symmetric key: RFC 7518 §6.2.2, §6.3.2 and §6.4, and `priv` of
@@ -28,7 +28,7 @@ pub(crate) const JWKS_PATH: &str = "/openid/v1/jwks";
 /// The path of the discovery document below an issuer: `OpenID` Connect Discovery 1.0 §4.
 pub(crate) const DISCOVERY_PATH: &str = "/.well-known/openid-configuration";
 
-/// The two documents.
+/// One of the two documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Discovery,
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// As the log has it.
+    /// The name in the log.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Discovery => "discovery",
@@ -52,8 +52,8 @@ impl Kind {
         }
     }
 
-    /// RFC 7517 §8.5.2. kube-apiserver answers 406 to a request for the key set whose `Accept` does
-    /// not have its type.
+    /// The media type, to ask upstream for and to serve: RFC 7517 §8.5.2. kube-apiserver answers
+    /// 406 if the `Accept` of a request for the key set does not contain its type.
     pub(crate) const fn media_type(self) -> &'static str {
         match self {
             Self::Discovery => "application/json",
@@ -65,7 +65,7 @@ impl Kind {
 /// Which `jwks_uri` is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JwksUri {
-    /// Upstream's where its origin is the issuer's, else the gateway's own path below the issuer.
+    /// Upstream's if it has the issuer's origin, else [`JWKS_PATH`] below the issuer.
     Auto,
     /// Upstream's, whatever it is.
     Upstream,
@@ -107,9 +107,9 @@ pub(crate) struct Published {
     pub(crate) because: &'static str,
     /// The path of the issuer, without a slash at its end; empty when it has none.
     pub(crate) issuer_path: String,
-    /// The path of `jwks_uri` when its origin is the issuer's, which makes it a path of the gateway.
+    /// The path of `jwks_uri` if it has the issuer's origin: then the gateway serves that path.
     pub(crate) jwks_path: Option<String>,
-    /// The issuer's host cannot be reached from outside.
+    /// The issuer's host looks unreachable from outside the cluster.
     pub(crate) internal_issuer: bool,
 }
 
@@ -125,7 +125,7 @@ pub(crate) struct Jwks {
 #[derive(Debug)]
 pub(crate) enum Refused {
     Json(JsonError),
-    /// It cannot be written as JSON, which does not happen.
+    /// A bug: a parsed value can always be written as JSON.
     Serialise(serde_json::Error),
     NotAnObject,
     /// Its value.
@@ -135,9 +135,11 @@ pub(crate) enum Refused {
     /// Its value.
     JwksUri(String),
     NoKeys,
-    /// The index of the key, as in the next two.
+    /// The index of the key.
     KeyWithoutType(usize),
+    /// The index of the key.
     SymmetricKey(usize),
+    /// The index of the key, and the name of the member.
     PrivateMember(usize, &'static str),
     /// Its length in bytes.
     TooLarge(usize),
@@ -154,7 +156,7 @@ impl fmt::Display for Refused {
             }
             Self::NoString(member) => write!(out, "it has no string member {member}"),
             Self::JwksUri(uri) => write!(out, "jwks_uri {uri:?} is not an https URL"),
-            Self::NoKeys => out.write_str("it has no keys: an array with at least one"),
+            Self::NoKeys => out.write_str("its member keys is not an array with at least one key"),
             Self::KeyWithoutType(at) => {
                 write!(out, "keys[{at}] is not an object with a string kty")
             }
@@ -163,7 +165,7 @@ impl fmt::Display for Refused {
                 write!(out, "keys[{at}] has {member:?}, a member of a private key")
             }
             Self::TooLarge(bytes) => {
-                write!(out, "{bytes} bytes are more than the {MAX_SERVED_BYTES} that are served")
+                write!(out, "its {bytes} bytes exceed the limit of {MAX_SERVED_BYTES}")
             }
         }
     }
@@ -171,9 +173,9 @@ impl fmt::Display for Refused {
 
 /// Checks a discovery document: an object with an https `issuer` and an https `jwks_uri`.
 ///
-/// `OpenID` Connect Discovery 1.0 §3, except for the members that kube-apiserver leaves out, such as
-/// `authorization_endpoint`.
-pub(crate) fn discovery(bytes: &[u8]) -> Result<Discovery, Refused> {
+/// `OpenID` Connect Discovery 1.0 §3, except for the members that kube-apiserver leaves out, such
+/// as `authorization_endpoint`.
+pub(crate) fn check_discovery(bytes: &[u8]) -> Result<Discovery, Refused> {
     let value = json::parse(bytes).map_err(Refused::Json)?;
     let Value::Object(members) = value else { return Err(Refused::NotAnObject) };
     let issuer = string(&members, "issuer")?;
@@ -198,21 +200,21 @@ pub(crate) fn publish(
     jwks_uri: &JwksUri,
     defaults: &Map<String, Value>,
 ) -> Result<Published, Refused> {
-    let Discovery { mut members, issuer, jwks_uri: upstreams } = discovery;
-    let Some(at) = HttpsUrl::parse(&issuer) else { return Err(Refused::Issuer(issuer)) };
-    let issuer_path = at.path.strip_suffix('/').unwrap_or(&at.path).to_owned();
-    let at_issuer = |uri: &str| HttpsUrl::parse(uri).filter(|uri| uri.same_origin(&at));
+    let Discovery { mut members, issuer, jwks_uri: upstream_jwks_uri } = discovery;
+    let Some(issuer_url) = HttpsUrl::parse(&issuer) else { return Err(Refused::Issuer(issuer)) };
+    let issuer_path = issuer_url.path.strip_suffix('/').unwrap_or(&issuer_url.path).to_owned();
+    let at_issuer = |uri: &str| HttpsUrl::parse(uri).filter(|uri| uri.same_origin(&issuer_url));
 
     let (jwks_uri, because) = match jwks_uri {
-        JwksUri::Auto if at_issuer(&upstreams).is_some() => {
-            (upstreams, "upstream's is at the issuer's scheme, host and port")
+        JwksUri::Auto if at_issuer(&upstream_jwks_uri).is_some() => {
+            (upstream_jwks_uri, "upstream's is at the issuer's scheme, host and port")
         }
         JwksUri::Auto => {
             let base = issuer.strip_suffix('/').unwrap_or(&issuer);
             let ours = format!("{base}{JWKS_PATH}");
             (ours, "upstream's is not at the issuer's scheme, host and port")
         }
-        JwksUri::Upstream => (upstreams, "JWKS_URI is upstream"),
+        JwksUri::Upstream => (upstream_jwks_uri, "JWKS_URI is upstream"),
         JwksUri::Fixed(uri) => (uri.clone(), "JWKS_URI is this URL"),
     };
     // Replaced in place: members keep their order.
@@ -223,16 +225,16 @@ pub(crate) fn publish(
         }
     }
     let jwks_path = at_issuer(&jwks_uri).map(|uri| uri.path);
-    let internal_issuer = is_internal(&at.host);
+    let internal_issuer = is_internal(&issuer_url.host);
     let value = Value::Object(members);
     Ok(Published { value, issuer, jwks_uri, because, issuer_path, jwks_path, internal_issuer })
 }
 
-/// Checks a key set: at least one key, each an object with a string `kty`, none private or symmetric.
+/// Checks a key set: at least one key, each an object with a string `kty`, and all of them public.
 ///
 /// RFC 7517 §4 and §5. An empty set is valid there; here it is refused, because with it every
 /// relying party would reject every token.
-pub(crate) fn jwks(bytes: &[u8]) -> Result<Jwks, Refused> {
+pub(crate) fn check_jwks(bytes: &[u8]) -> Result<Jwks, Refused> {
     let value = json::parse(bytes).map_err(Refused::Json)?;
     let members = value.as_object().ok_or(Refused::NotAnObject)?;
     let keys = members.get("keys").and_then(Value::as_array).filter(|keys| !keys.is_empty());
@@ -271,7 +273,7 @@ mod tests {
     }
 
     fn published(issuer: &str, jwks_uri: &str, policy: &JwksUri) -> Published {
-        let valid = discovery(discovery_of(issuer, jwks_uri).as_bytes()).unwrap();
+        let valid = check_discovery(discovery_of(issuer, jwks_uri).as_bytes()).unwrap();
         publish(valid, policy, &Map::new()).unwrap()
     }
 
@@ -310,23 +312,23 @@ mod tests {
             (&discovery_of("https://a", "https://a:65536/k"), not_https),
             (&discovery_of("https://[2001:db8::1]", "https://[2001:db8::1]x443/k"), not_https),
         ] {
-            let refused = discovery(document.as_bytes()).unwrap_err().to_string();
+            let refused = check_discovery(document.as_bytes()).unwrap_err().to_string();
             // The end of an https URL's sentence says which member it is about.
             assert!(refused.starts_with(expected) || refused.ends_with(expected), "{refused}");
         }
         let deep = format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000));
         let deep = format!(r#"{{"issuer":"https://a","jwks_uri":"https://a/k","x":{deep}}}"#);
-        assert!(matches!(discovery(deep.as_bytes()), Err(Refused::Json(_))));
-        assert!(matches!(discovery(b"{\"issuer\":\"\xff\"}"), Err(Refused::Json(_))));
+        assert!(matches!(check_discovery(deep.as_bytes()), Err(Refused::Json(_))));
+        assert!(matches!(check_discovery(b"{\"issuer\":\"\xff\"}"), Err(Refused::Json(_))));
     }
 
     #[test]
     fn a_key_set_that_is_not_valid_is_refused_with_its_mistake() {
         for (set, expected) in [
             ("[]", "it is not a JSON object"),
-            ("{}", "it has no keys: an array with at least one"),
-            (r#"{"keys":[]}"#, "it has no keys: an array with at least one"),
-            (r#"{"keys":{}}"#, "it has no keys: an array with at least one"),
+            ("{}", "its member keys is not an array with at least one key"),
+            (r#"{"keys":[]}"#, "its member keys is not an array with at least one key"),
+            (r#"{"keys":{}}"#, "its member keys is not an array with at least one key"),
             (r#"{"keys":[1]}"#, "keys[0] is not an object with a string kty"),
             (r#"{"keys":[{}]}"#, "keys[0] is not an object with a string kty"),
             (r#"{"keys":[{"kty":1}]}"#, "keys[0] is not an object with a string kty"),
@@ -336,19 +338,19 @@ mod tests {
                 "the member \"kid\" appears twice in one object",
             ),
         ] {
-            assert_eq!(jwks(set.as_bytes()).unwrap_err().to_string(), expected, "{set}");
+            assert_eq!(check_jwks(set.as_bytes()).unwrap_err().to_string(), expected, "{set}");
         }
         for member in PRIVATE_MEMBERS {
             let set = format!(r#"{{"keys":[{KEY},{{"kty":"RSA","{member}":"1"}}]}}"#);
             let expected = format!("keys[1] has \"{member}\", a member of a private key");
-            assert_eq!(jwks(set.as_bytes()).unwrap_err().to_string(), expected);
+            assert_eq!(check_jwks(set.as_bytes()).unwrap_err().to_string(), expected);
         }
     }
 
     #[test]
     fn keys_of_a_type_that_is_not_known_yet_are_published() {
         let set = format!(r#"{{"keys":[{KEY},{{"kty":"AKP","alg":"ML-DSA-65","pub":"x"}}]}}"#);
-        let valid = jwks(set.as_bytes()).unwrap();
+        let valid = check_jwks(set.as_bytes()).unwrap();
         assert_eq!(valid.kids, ["a"]);
         assert_eq!(serialise(&valid.value, Layout::Compact).unwrap(), set.as_bytes());
     }
@@ -423,7 +425,8 @@ mod tests {
 
     #[test]
     fn defaults_are_added_only_where_upstream_has_none() {
-        let valid = discovery(discovery_of("https://a.example", "https://a.example/k").as_bytes());
+        let valid =
+            check_discovery(discovery_of("https://a.example", "https://a.example/k").as_bytes());
         let Value::Object(defaults) =
             json::parse(br#"{"z":9,"claims_supported":["sub"]}"#).unwrap()
         else {

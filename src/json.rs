@@ -1,7 +1,7 @@
 //! Pure: JSON that all parsers read in the same way.
 //!
-//! What two parsers could read differently is refused, so that no relying party sees another
-//! document than the one that was checked.
+//! What two parsers could read differently is refused, so that every relying party sees the
+//! document that was checked.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ impl fmt::Display for JsonError {
     }
 }
 
-/// Parses JSON in which no object has two members with the same name: RFC 8259 §4 leaves open which
+/// Parses JSON in which no object has two members of the same name: RFC 8259 §4 leaves open which
 /// of them counts. Members keep their order, and numbers their digits.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     strict(serde_json::from_slice(bytes).map_err(JsonError::Syntax)?, MAX_DEPTH)

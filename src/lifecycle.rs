@@ -1,7 +1,7 @@
 //! The life of the program: starts its parts, watches them, and stops them.
 //!
-//! A part that ends by itself ends the program, so that Kubernetes starts it again: nothing here
-//! repairs a part.
+//! Nothing here repairs a part: when one ends unexpectedly the program ends, and Kubernetes
+//! restarts it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -28,32 +28,34 @@ use crate::server::{ListenError, Listener};
 use crate::site::Site;
 use crate::upstream::{self, CaError, Upstream};
 
-/// Workers of the admin listener. An answer there never waits, so one would do; with two, one that
-/// the kernel holds up does not keep the kubelet waiting.
+/// Workers of the admin listener. An answer there never waits, so one would do. The second answers
+/// the kubelet's probes while the first is waiting for CPU time.
 const ADMIN_WORKERS: usize = 2;
 /// The connection limit of the admin listener: kubelet, a scraper and an operator need few.
 const ADMIN_CONNECTIONS: usize = 24;
-/// How often the parts are checked: a dead one ends the program within a second.
+/// How often the parts are checked: when one has ended, the program ends within a second.
 const CHECK_EVERY: Duration = Duration::from_millis(400);
-/// How often the counts of the fronts are logged, if they have refused or closed any connection.
+/// How often the counts of the fronts are logged, if any connection was refused or closed since.
 const LOG_COUNTS_EVERY: Duration = Duration::from_secs(60);
 /// A second without a new connection means that every endpoint list has been updated: a cluster
 /// may be slower to do so than `SHUTDOWN_DELAY_SECONDS`.
-const ENDPOINTS_UPDATED: Duration = Duration::from_secs(1);
+const NO_CONNECTION_FOR: Duration = Duration::from_secs(1);
 /// How often a stop checks whether any request is in progress.
 const CHECK_STOP_EVERY: Duration = Duration::from_millis(50);
 
 /// Why the parts could not be started, or one of them ended.
 #[derive(Debug)]
-pub(crate) enum Fatal {
+pub(crate) enum Error {
+    /// The CA file cannot be used at start.
     Ca(CaError),
     Listen(ListenError),
+    /// A thread or the signal handler cannot be started.
     Thread(io::Error),
     /// The name of the part.
     Dead(&'static str),
 }
 
-impl fmt::Display for Fatal {
+impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ca(error) => write!(out, "{error}"),
@@ -64,9 +66,10 @@ impl fmt::Display for Fatal {
     }
 }
 
-/// The names of the signals that ask to stop, as they arrive.
-pub(crate) fn listen_for_signals() -> Result<Receiver<&'static str>, Fatal> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Fatal::Thread)?;
+/// Starts the thread that receives SIGTERM and SIGINT, and returns their names as they arrive. An
+/// error when the handler or the thread cannot be started.
+pub(crate) fn listen_for_signals() -> Result<Receiver<&'static str>, Error> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Error::Thread)?;
     let (sender, receiver) = mpsc::channel();
     let forward = move || {
         for signal in signals.forever() {
@@ -77,7 +80,7 @@ pub(crate) fn listen_for_signals() -> Result<Receiver<&'static str>, Fatal> {
         }
     };
     let thread = thread::Builder::new().name("signals".to_owned());
-    thread.spawn(forward).map_err(Fatal::Thread)?;
+    thread.spawn(forward).map_err(Error::Thread)?;
     Ok(receiver)
 }
 
@@ -89,11 +92,11 @@ pub(crate) struct Parts {
     refresher: JoinHandle<()>,
     shutdown_delay: Duration,
     shutdown_timeout: Duration,
-    /// [`Counts::shut_out`] when the counts were last logged.
-    logged: Cell<u64>,
+    /// [`Counts::total_closed`] when the counts were last logged.
+    logged_total: Cell<u64>,
 }
 
-/// How a stop came to its end.
+/// How the wait for requests in progress ended.
 enum Stopped {
     /// No request is in progress.
     Quiet,
@@ -102,8 +105,9 @@ enum Stopped {
 }
 
 impl Parts {
-    /// Opens the listeners and starts all threads.
-    pub(crate) fn start(config: Config) -> Result<Self, Fatal> {
+    /// Opens the listeners and starts all threads. An error when the CA file cannot be used, or a
+    /// listener or thread cannot be had.
+    pub(crate) fn start(config: Config) -> Result<Self, Error> {
         let Config { workers, shutdown_delay, shutdown_timeout, .. } = config;
         let upstream = Upstream::new(upstream::Settings {
             base: config.upstream_host,
@@ -111,16 +115,21 @@ impl Parts {
             token_path: config.token_path,
             ca_path: config.ca_path,
         });
-        let upstream = upstream.map_err(Fatal::Ca)?;
-        let most = connection_limit(&config.max_connections);
-        let mut public =
-            Listener::open(config.listen_addr, config.listen_port, "LISTEN_PORT", "front", most)
-                .map_err(Fatal::Listen)?;
+        let upstream = upstream.map_err(Error::Ca)?;
+        let max_connections = connection_limit(&config.max_connections);
+        let mut public = Listener::open(
+            config.listen_addr,
+            config.listen_port,
+            "LISTEN_PORT",
+            "front",
+            max_connections,
+        )
+        .map_err(Error::Listen)?;
         let admin = config.admin_port.map(|port| {
-            let most = ADMIN_CONNECTIONS.min(most);
-            Listener::open(config.admin_addr, port, "ADMIN_PORT", "admin-front", most)
+            let max_connections = ADMIN_CONNECTIONS.min(max_connections);
+            Listener::open(config.admin_addr, port, "ADMIN_PORT", "admin-front", max_connections)
         });
-        let mut admin = admin.transpose().map_err(Fatal::Listen)?;
+        let mut admin = admin.transpose().map_err(Error::Listen)?;
 
         let lifetimes = Lifetimes { cache_ttl: config.cache_ttl, max_stale: config.max_stale };
         let cache = Arc::new(Cache::new(lifetimes, workers));
@@ -131,26 +140,26 @@ impl Parts {
         };
         let refresher = Refresher::new(Arc::clone(&cache), upstream, publication, config.cache_ttl);
         let thread = thread::Builder::new().name("refresher".to_owned());
-        let refresher = thread.spawn(|| refresher.run()).map_err(Fatal::Thread)?;
+        let refresher = thread.spawn(|| refresher.run()).map_err(Error::Thread)?;
 
         let site = Arc::new(Site::new(cache, config.client_cache_ttl));
-        serve(&mut public, workers, admin.as_mut(), &site).map_err(Fatal::Thread)?;
+        serve(&mut public, workers, admin.as_mut(), &site).map_err(Error::Thread)?;
         let admin_address =
             admin.as_ref().map_or_else(|| "off".to_owned(), |admin| admin.address().to_string());
         info!(public:% = public.address(), admin:% = admin_address; "listening");
-        let logged = Cell::new(0);
-        Ok(Self { site, public, admin, refresher, shutdown_delay, shutdown_timeout, logged })
+        let logged_total = Cell::new(0);
+        Ok(Self { site, public, admin, refresher, shutdown_delay, shutdown_timeout, logged_total })
     }
 
     /// Returns the signal that asks to stop, or an error when a part has ended.
-    pub(crate) fn watch(&self, signals: &Receiver<&'static str>) -> Result<&'static str, Fatal> {
+    pub(crate) fn watch(&self, signals: &Receiver<&'static str>) -> Result<&'static str, Error> {
         let mut counts_logged = Instant::now();
         loop {
             match signals.recv_timeout(CHECK_EVERY) {
                 Ok(signal) => return Ok(signal),
                 Err(RecvTimeoutError::Timeout) => logging::log_suppressed(),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Fatal::Dead("the signal handler"));
+                    return Err(Error::Dead("the signal handler"));
                 }
             }
             if counts_logged.elapsed() >= LOG_COUNTS_EVERY {
@@ -158,7 +167,7 @@ impl Parts {
                 self.log_counts();
             }
             if let Some(part) = self.dead_part() {
-                return Err(Fatal::Dead(part));
+                return Err(Error::Dead(part));
             }
         }
     }
@@ -174,9 +183,10 @@ impl Parts {
         self.refresher.is_finished().then_some("the refresher")
     }
 
-    /// Serves on for `SHUTDOWN_DELAY_SECONDS`, while load balancers that read `/readyz` turn to other
-    /// pods. Then accepts no more connections, and waits until no request is in progress, for at most
-    /// `SHUTDOWN_TIMEOUT_SECONDS`. A second signal ends both at once.
+    /// Keeps serving for `SHUTDOWN_DELAY_SECONDS`, so that load balancers that read `/readyz` can
+    /// switch to other pods. Then keeps accepting until no connection has come for a second, or
+    /// half of `SHUTDOWN_TIMEOUT_SECONDS` has passed. Then waits until no request is in progress,
+    /// until the end of `SHUTDOWN_TIMEOUT_SECONDS`. A second signal ends the stop at once.
     pub(crate) fn stop(&self, signal: &str, signals: &Receiver<&'static str>) {
         self.site.stop();
         info!(signal, delay:? = self.shutdown_delay; "stopping");
@@ -192,14 +202,14 @@ impl Parts {
         }
     }
 
-    fn drain(&self, begin: Instant, signals: &Receiver<&'static str>) -> Stopped {
-        let delay_over = begin + self.shutdown_delay;
+    fn drain(&self, started: Instant, signals: &Receiver<&'static str>) -> Stopped {
+        let delay_over = started + self.shutdown_delay;
         let stop_accepting_by = delay_over + self.shutdown_timeout / 2;
         let deadline = delay_over + self.shutdown_timeout;
-        let mut logged = begin;
-        let mut is_signalled = || {
-            if logged.elapsed() >= CHECK_EVERY {
-                logged = Instant::now();
+        let mut suppressed_logged = started;
+        let mut wait_for_signal = || {
+            if suppressed_logged.elapsed() >= CHECK_EVERY {
+                suppressed_logged = Instant::now();
                 logging::log_suppressed();
             }
             signals.recv_timeout(CHECK_STOP_EVERY).is_ok()
@@ -207,7 +217,7 @@ impl Parts {
         while Instant::now() < delay_over
             || Instant::now() < stop_accepting_by && self.has_new_connections()
         {
-            if is_signalled() {
+            if wait_for_signal() {
                 return Stopped::BySecondSignal;
             }
         }
@@ -216,7 +226,7 @@ impl Parts {
             if Instant::now() >= deadline {
                 return Stopped::TimedOut;
             }
-            if is_signalled() {
+            if wait_for_signal() {
                 return Stopped::BySecondSignal;
             }
         }
@@ -225,23 +235,23 @@ impl Parts {
 
     fn has_new_connections(&self) -> bool {
         let last_accepted = self.public.report().and_then(|report| report.last_accepted);
-        last_accepted.is_some_and(|at| at.elapsed() < ENDPOINTS_UPDATED)
+        last_accepted.is_some_and(|at| at.elapsed() < NO_CONNECTION_FOR)
     }
 
-    /// Whether no request is in progress; at a front that has ended there is none.
+    /// Whether no request is in progress. A front that does not report counts as having none.
     fn is_quiet(&self) -> bool {
         self.listeners().all(|it| it.report().is_none_or(|report| report.is_quiet))
     }
 
-    /// Logs what the fronts have counted, if they have refused or closed any connection since it was
-    /// last logged.
+    /// Logs the sum of the fronts' counts, if any connection was refused or closed since the last
+    /// such line.
     fn log_counts(&self) {
         let reports: Option<Vec<_>> = self.listeners().map(Listener::report).collect();
-        // Without a front that has ended, or is held up, the sum would decrease.
+        // All or none: without the counts of one front the sum would decrease.
         let Some(reports) = reports else { return };
         let counts =
             reports.into_iter().map(|report| report.counts).fold(Counts::default(), Add::add);
-        if self.logged.replace(counts.shut_out()) != counts.shut_out() {
+        if self.logged_total.replace(counts.total_closed()) != counts.total_closed() {
             counts.log();
         }
     }
@@ -266,12 +276,12 @@ fn serve(
     admin.serve("admin", ADMIN_WORKERS, answer, site)
 }
 
-/// `MAX_CONNECTIONS`, or as many as there are descriptors for.
+/// `MAX_CONNECTIONS`, or fewer when there are not enough descriptors.
 fn connection_limit(requested: &MaxConnections) -> usize {
-    let limit = requested.most.min(front::affordable_connections());
-    if requested.is_given && limit < requested.most {
+    let limit = requested.limit.min(front::affordable_connections());
+    if requested.is_given && limit < requested.limit {
         warn!(
-            limit, requested = requested.most,
+            limit, requested = requested.limit,
             hint = "raise the hard limit of descriptors (ulimit -Hn), or lower MAX_CONNECTIONS";
             "connection limit lowered"
         );

@@ -1,7 +1,7 @@
-//! Mutexes whose poison is ignored: their holders never panic half way through a change.
+//! Locks of mutexes, which ignore poisoning.
 //!
-//! That holds for every mutex of this program, so a poisoned one still guards a complete value, and
-//! whoever finds it goes on with that.
+//! In this program no thread panics half-way through a change under a lock. So a poisoned mutex
+//! still guards a complete value, which can be used.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -9,11 +9,11 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for `changed` as long as `is_early`, and returns with the lock held.
+/// Waits for `changed` while `must_wait` returns true, and returns with the lock held.
 pub(crate) fn wait_while<'a, T>(
     changed: &Condvar,
     guard: MutexGuard<'a, T>,
-    is_early: impl FnMut(&mut T) -> bool,
+    must_wait: impl FnMut(&mut T) -> bool,
 ) -> MutexGuard<'a, T> {
-    changed.wait_while(guard, is_early).unwrap_or_else(PoisonError::into_inner)
+    changed.wait_while(guard, must_wait).unwrap_or_else(PoisonError::into_inner)
 }

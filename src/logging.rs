@@ -1,8 +1,8 @@
-//! The log: one event a line on stderr, a constant message, then `key=value`.
+//! The log on stderr: one line per event, with a message and then `key=value`.
 //!
-//! Bytes from outside are escaped here, once for all callers, so that nobody can forge a line or
-//! send an escape sequence to a terminal. Of libraries only lines from `warn` up are written: at
-//! `trace` they would show requests, and with them the token.
+//! Bytes from outside are escaped here, for all callers, so that no client can forge a line or send
+//! an escape sequence to a terminal. Libraries log only warnings and errors: at `trace` they would
+//! show requests, and with them the token.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -19,7 +19,7 @@ use serde_json::{Map, json};
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) format: Format,
-    /// Of one kind that clients can cause.
+    /// The most lines per second of each kind that clients can cause.
     pub(crate) lines_per_second: u64,
     /// Directives of `env_logger`, known to be valid.
     pub(crate) filter: String,
@@ -33,19 +33,19 @@ pub(crate) enum Format {
     Json,
 }
 
-/// The crates of which only lines from `warn` up are written, whatever `RUST_LOG` says.
+/// Crates that log only warnings and errors, whatever `RUST_LOG` says.
 const LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
-/// A crate of which no line is written: the only one of `tiny_http` above `debug` says that its accept
-/// loop has ended, which the front causes at each start.
-const MUTE: &str = "tiny_http";
+/// The crate whose lines are all dropped: its only line above `debug` is an error of its accept
+/// loop, which the front causes at each start.
+const MUTED_CRATE: &str = "tiny_http";
 
 /// The kinds of lines that a client can cause. Each has a limit of its own, so that a flood of one
 /// neither fills a disk nor hides the lines of another.
 #[derive(Clone, Copy)]
-pub(crate) enum Line {
+pub(crate) enum LineKind {
     /// A request whose answer is a success.
     Request,
-    /// A request whose answer is not.
+    /// A request whose answer is an error.
     Failure,
     /// A request that the front refused.
     Refused,
@@ -58,15 +58,15 @@ pub(crate) enum Line {
     Panic,
 }
 
-/// How many lines of one kind were wanted in the current second, and how many were suppressed.
-struct Sample {
+/// How many lines of one kind were asked for in the current second, and how many were suppressed.
+struct RateLimit {
     kind: &'static str,
     second: AtomicU64,
     count: AtomicU64,
     suppressed: AtomicU64,
 }
 
-impl Sample {
+impl RateLimit {
     const fn new(kind: &'static str) -> Self {
         Self {
             kind,
@@ -77,46 +77,47 @@ impl Sample {
     }
 }
 
-static REQUEST: Sample = Sample::new("request");
-static FAILURE: Sample = Sample::new("failed request");
-static REFUSED: Sample = Sample::new("refused");
-static EVICTED: Sample = Sample::new("evicted");
-static CLOSED: Sample = Sample::new("closed");
-static SHORTAGE: Sample = Sample::new("shortage");
-static PANIC: Sample = Sample::new("panic");
-static SAMPLES: [&Sample; 7] = [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CLOSED, &SHORTAGE, &PANIC];
+static REQUEST: RateLimit = RateLimit::new("request");
+static FAILURE: RateLimit = RateLimit::new("failed request");
+static REFUSED: RateLimit = RateLimit::new("refused");
+static EVICTED: RateLimit = RateLimit::new("evicted");
+static CLOSED: RateLimit = RateLimit::new("closed");
+static SHORTAGE: RateLimit = RateLimit::new("shortage");
+static PANIC: RateLimit = RateLimit::new("panic");
+static LIMITS: [&RateLimit; 7] =
+    [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CLOSED, &SHORTAGE, &PANIC];
 /// `LOG_LINES_PER_SECOND`.
 static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// Whether one more line of this kind may be written in this second; it counts as suppressed if not.
-pub(crate) fn admits(line: Line) -> bool {
-    let sample = match line {
-        Line::Request => &REQUEST,
-        Line::Failure => &FAILURE,
-        Line::Refused => &REFUSED,
-        Line::Evicted => &EVICTED,
-        Line::Closed => &CLOSED,
-        Line::Shortage => &SHORTAGE,
-        Line::Panic => &PANIC,
+/// Whether one more line of this kind may be written in this second. If not, it is counted.
+pub(crate) fn admits(kind: LineKind) -> bool {
+    let limit = match kind {
+        LineKind::Request => &REQUEST,
+        LineKind::Failure => &FAILURE,
+        LineKind::Refused => &REFUSED,
+        LineKind::Evicted => &EVICTED,
+        LineKind::Closed => &CLOSED,
+        LineKind::Shortage => &SHORTAGE,
+        LineKind::Panic => &PANIC,
     };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // At the turn of a second, two threads may admit a few lines more or less.
-    if sample.second.swap(now.as_secs(), Ordering::Relaxed) != now.as_secs() {
-        sample.count.store(0, Ordering::Relaxed);
+    if limit.second.swap(now.as_secs(), Ordering::Relaxed) != now.as_secs() {
+        limit.count.store(0, Ordering::Relaxed);
     }
-    let admitted = sample.count.fetch_add(1, Ordering::Relaxed) < MOST.load(Ordering::Relaxed);
+    let admitted = limit.count.fetch_add(1, Ordering::Relaxed) < MOST.load(Ordering::Relaxed);
     if !admitted {
-        sample.suppressed.fetch_add(1, Ordering::Relaxed);
+        limit.suppressed.fetch_add(1, Ordering::Relaxed);
     }
     admitted
 }
 
 /// Logs how many lines of each kind were suppressed since the last call.
 pub(crate) fn log_suppressed() {
-    for sample in SAMPLES {
-        let count = sample.suppressed.swap(0, Ordering::Relaxed);
+    for limit in LIMITS {
+        let count = limit.suppressed.swap(0, Ordering::Relaxed);
         if count > 0 {
-            warn!(kind = sample.kind, count; "log lines suppressed");
+            warn!(kind = limit.kind, count; "log lines suppressed");
         }
     }
 }
@@ -132,16 +133,18 @@ pub(crate) fn start(settings: &Settings) {
     };
     builder.format(move |out, record| {
         let is_detail = record.level() > Level::Warn;
-        if is_of(record, MUTE) || is_detail && LIBRARIES.iter().any(|name| is_of(record, name)) {
+        if is_of(record, MUTED_CRATE)
+            || is_detail && LIBRARIES.iter().any(|name| is_of(record, name))
+        {
             return Ok(());
         }
         // One write a line, so that those of two threads do not mix.
         out.write_all(&write(record, SystemTime::now())?)
     });
     builder.init();
-    // A panic is a line too, whose text may come from outside.
+    // A panic is logged as a line too, because its text may come from outside.
     panic::set_hook(Box::new(|info| {
-        if admits(Line::Panic) {
+        if admits(LineKind::Panic) {
             error!(panic:% = info; "panic");
         }
     }));
@@ -259,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_values_stand_unquoted_and_empty_ones_do_not_vanish() {
+    fn plain_values_are_not_quoted_and_empty_ones_do_not_vanish() {
         record(&[("path", "/openid/v1/jwks"), ("reason", "")], |record| {
             let line = text_line(record, SystemTime::UNIX_EPOCH).unwrap();
             assert!(line.ends_with(b"INFO  request path=/openid/v1/jwks reason=\"\"\n"));

@@ -6,17 +6,17 @@
 //! - `lifecycle` starts the parts, watches them and stops them;
 //! - `config` parses the environment, once;
 //! - `server` has the listeners and the workers that answer requests;
-//! - `front` owns the client sockets and all limits on them: `tiny_http`, behind it, sees only
-//!   complete request heads that were checked;
+//! - `front` owns the client sockets and enforces all limits on them. `tiny_http` is behind it, and
+//!   sees only complete request heads that the front has checked;
 //! - `site` decides what is answered;
-//! - `refresher` fetches both documents, again and again, in one thread;
+//! - `refresher` fetches both documents periodically, in one thread;
 //! - `cache` holds the copies, and knows how fresh they are;
-//! - `upstream` is the API server;
+//! - `upstream` sends the requests to the API server;
 //! - `http` has routes and answers;
-//! - `documents` checks what upstream sends, and builds what is published, with `json` and `url`;
-//! - `reason` is the closed list of words for clients, `locks` and `logging` are for all.
+//! - `documents` checks what upstream sends and builds what is published, with `json` and `url`;
+//! - `reason` is the closed list of words for clients; any module may use `locks` and `logging`.
 //!
-//! Policy is pure: `http`, `documents`, the cache's `state`, and the front's `admission` and `head`.
+//! Policy is pure: `http`, `documents`, `cache::state`, `front::admission` and `front::head`.
 //! Threads, sockets and locks are a thin shell around it.
 //!
 //! Exit codes: 0 after SIGTERM or SIGINT, 2 for a configuration that cannot be used, 1 for anything
@@ -45,20 +45,20 @@ use lexopt::Arg;
 use log::error;
 
 use crate::config::{Config, Mistakes, SETTINGS};
-use crate::lifecycle::{Fatal, Parts, listen_for_signals};
+use crate::lifecycle::{Error, Parts, listen_for_signals};
 
 /// Why the program ends without having been asked to.
-enum Failure {
+enum Fatal {
     Arguments(lexopt::Error),
     Configuration(Mistakes),
-    Running(Fatal),
+    Running(Error),
 }
 
-impl Failure {
+impl Fatal {
     const fn exit_code(&self) -> u8 {
         match self {
-            Self::Arguments(_) | Self::Configuration(_) | Self::Running(Fatal::Ca(_)) => 2,
-            Self::Running(Fatal::Listen(_) | Fatal::Thread(_) | Fatal::Dead(_)) => 1,
+            Self::Arguments(_) | Self::Configuration(_) | Self::Running(Error::Ca(_)) => 2,
+            Self::Running(Error::Listen(_) | Error::Thread(_) | Error::Dead(_)) => 1,
         }
     }
 
@@ -68,7 +68,7 @@ impl Failure {
             Self::Configuration(mistakes) => {
                 mistakes.sentences.iter().for_each(|mistake| error!("{mistake}"));
             }
-            Self::Running(fatal) => error!("{fatal}"),
+            Self::Running(error) => error!("{error}"),
         }
     }
 }
@@ -76,31 +76,32 @@ impl Failure {
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            failure.log();
-            ExitCode::from(failure.exit_code())
+        Err(fatal) => {
+            fatal.log();
+            ExitCode::from(fatal.exit_code())
         }
     }
 }
 
 /// Runs until a signal asks to stop.
-fn run() -> Result<(), Failure> {
+fn run() -> Result<(), Fatal> {
     let config = Config::from_environment();
     logging::start(match &config {
         Ok(config) => &config.log,
         Err(mistakes) => &mistakes.log,
     });
-    if let Some(text) = text_asked_for().map_err(Failure::Arguments)? {
-        // A reader that has closed its end early wants no more.
+    // Before the configuration is used: --help works with a bad environment too.
+    if let Some(text) = text_asked_for().map_err(Fatal::Arguments)? {
+        // A failed write means that the reader has closed the pipe, which is not an error.
         let _ = io::stdout().write_all(text.as_bytes());
         return Ok(());
     }
-    let config = config.map_err(Failure::Configuration)?;
-    run_parts(config).map_err(Failure::Running)
+    let config = config.map_err(Fatal::Configuration)?;
+    run_parts(config).map_err(Fatal::Running)
 }
 
-fn run_parts(config: Config) -> Result<(), Fatal> {
-    // Signals first: from here on, none of them ends the process half way.
+fn run_parts(config: Config) -> Result<(), Error> {
+    // Signals first, so that none of them kills the process while it starts.
     let signals = listen_for_signals()?;
     let parts = Parts::start(config)?;
     let signal = parts.watch(&signals)?;
@@ -108,7 +109,7 @@ fn run_parts(config: Config) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// The text for which the command line asks instead of the program; `None` without arguments.
+/// The text that `--help` and `--version` ask for; `None` without arguments.
 fn text_asked_for() -> Result<Option<String>, lexopt::Error> {
     let mut arguments = lexopt::Parser::from_env();
     let mut asked_for = None;

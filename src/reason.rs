@@ -1,7 +1,7 @@
 //! Pure: the closed list of words with which the gateway tells clients what is wrong.
 //!
-//! They are an interface: probes and 502s contain them, and so does the log. Everything else that is
-//! known of a failure is for the log alone.
+//! They are an interface: answers to probes, 502s and the log contain them. All other details of a
+//! failure are for the log alone.
 
 /// Why a document cannot be served, or the gateway is not ready or not healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

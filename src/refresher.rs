@@ -1,6 +1,7 @@
-//! The one thread that asks upstream: when, and what becomes of the documents.
+//! The one thread that sends requests to upstream.
 //!
-//! A round is one try for both documents. It checks and stores them, and logs what changed.
+//! A round is one try for both documents: it fetches, checks and stores them, and logs what
+//! changed. The refresher also decides when the next round is due.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -18,19 +19,19 @@ use crate::upstream::{Failure, Upstream};
 
 /// The first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// The longest pause after a failure, where `CACHE_TTL_SECONDS` is longer still: the end of an outage
+/// The longest pause after a failure, even if `CACHE_TTL_SECONDS` is longer: the end of an outage
 /// should be noticed within a minute.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
-/// Fetches both documents, at once and then before the copies are stale.
+/// Fetches both documents at start, and then again before the copies are stale.
 pub(crate) struct Refresher {
     cache: Arc<Cache>,
     upstream: Upstream,
     publication: Publication,
     cache_ttl: Duration,
-    /// Rounds that failed since the last one that did not.
+    /// How many rounds have failed in a row.
     failures: u32,
-    /// Of the key set that is held.
+    /// The `kid`s of the key set that is held.
     kids: BTreeSet<String>,
     /// The issuer and the `jwks_uri` that were last logged.
     logged: Option<(String, String)>,
@@ -51,21 +52,25 @@ impl Refresher {
     pub(crate) fn run(mut self) {
         loop {
             self.cache.begin_round();
-            let begin = Instant::now();
+            let started = Instant::now();
             let retry_in = retry_pause(self.failures, self.cache_ttl, jitter());
             let round = panic::catch_unwind(AssertUnwindSafe(|| self.round(retry_in)));
             let is_complete = round.unwrap_or_else(|_| {
                 error!(retry_in:? = retry_in; "a round panicked, which is a bug in this program");
                 false
             });
-            let pause = if is_complete { self.succeeded() } else { self.failed(retry_in) };
-            self.cache.end_round(begin, pause);
+            let pause = if is_complete {
+                self.pause_after_success()
+            } else {
+                self.pause_after_failure(retry_in)
+            };
+            self.cache.end_round(started, pause);
             self.cache.await_round();
         }
     }
 
-    /// Returns the pause after a round that brought both documents.
-    fn succeeded(&mut self) -> Duration {
+    /// Notes a round that brought both documents; returns the pause after it.
+    fn pause_after_success(&mut self) -> Duration {
         if self.failures > 0 {
             info!(failed_rounds = self.failures; "upstream recovered");
         }
@@ -75,17 +80,17 @@ impl Refresher {
         pause
     }
 
-    /// Returns the pause after a round that did not.
-    const fn failed(&mut self, retry_in: Duration) -> Duration {
+    /// Notes a round that did not bring both documents; returns the pause after it.
+    const fn pause_after_failure(&mut self, retry_in: Duration) -> Duration {
         self.failures = self.failures.saturating_add(1);
         retry_in
     }
 
-    /// Tries both documents; whether both were fetched and are valid.
+    /// Fetches, checks and stores both documents; returns whether both are valid.
     fn round(&mut self, retry_in: Duration) -> bool {
         let discovery = self.refresh(Kind::Discovery);
         if let Err(failure) = &discovery {
-            self.fail(Kind::Discovery, failure, retry_in);
+            self.note_failure(Kind::Discovery, failure, retry_in);
             if failure.concerns_both() {
                 self.cache.fail(Kind::Jwks, failure.reason());
                 return false;
@@ -93,7 +98,7 @@ impl Refresher {
         }
         let jwks = self.refresh(Kind::Jwks);
         if let Err(failure) = &jwks {
-            self.fail(Kind::Jwks, failure, retry_in);
+            self.note_failure(Kind::Jwks, failure, retry_in);
         }
         discovery.is_ok() && jwks.is_ok()
     }
@@ -111,7 +116,7 @@ impl Refresher {
 
     fn store_discovery(&mut self, bytes: &[u8], confirmed: Instant) -> Result<(), Refused> {
         let Publication { jwks_uri, discovery_defaults, layout } = &self.publication;
-        let discovery = documents::discovery(bytes)?;
+        let discovery = documents::check_discovery(bytes)?;
         let published = documents::publish(discovery, jwks_uri, discovery_defaults)?;
         let body = documents::serialise(&published.value, *layout)?;
         self.log_published(&published);
@@ -121,7 +126,7 @@ impl Refresher {
     }
 
     fn store_jwks(&mut self, bytes: &[u8], confirmed: Instant) -> Result<(), Refused> {
-        let jwks = documents::jwks(bytes)?;
+        let jwks = documents::check_jwks(bytes)?;
         let body = documents::serialise(&jwks.value, self.publication.layout)?;
         self.store(Kind::Jwks, body, confirmed, None);
         self.log_keys(jwks.kids.into_iter().collect());
@@ -135,7 +140,7 @@ impl Refresher {
         }
     }
 
-    fn fail(&self, kind: Kind, failure: &Failure, retry_in: Duration) {
+    fn note_failure(&self, kind: Kind, failure: &Failure, retry_in: Duration) {
         let reason = failure.reason();
         self.cache.fail(kind, reason);
         let serving = match self.cache.snapshot().copy(kind, Instant::now()) {
@@ -158,7 +163,7 @@ impl Refresher {
         self.kids = kids;
     }
 
-    /// Logs what is published, when it is not what was logged last.
+    /// Logs the issuer and the `jwks_uri` if they differ from those logged last.
     fn log_published(&mut self, published: &Published) {
         let Published { issuer, jwks_uri, because, jwks_path, internal_issuer, .. } = published;
         let now = Some((issuer.clone(), jwks_uri.clone()));
@@ -169,7 +174,7 @@ impl Refresher {
         if jwks_path.is_none() {
             warn!(
                 jwks_uri:%, issuer:%,
-                hint = "relying parties must reach it too: point it to this gateway, or unset JWKS_URI";
+                hint = "relying parties must be able to reach it: point it here, or unset JWKS_URI";
                 "jwks_uri is not at the issuer's scheme, host and port"
             );
         }
@@ -184,22 +189,22 @@ impl Refresher {
     }
 }
 
-/// From the begin of a round that brought both documents to that of the next one: 75 to 90 % of
-/// `cache_ttl`, so that a copy is confirmed before it is stale, and replicas do not ask all at one
-/// time. `jitter` is from 0 to 1.
+/// The time from the start of a round that brought both documents to the start of the next one: 75
+/// to 90 % of `cache_ttl`, so that a copy is confirmed before it is stale, and replicas do not all
+/// send requests at the same time. `jitter` is from 0 to 1.
 fn refresh_pause(cache_ttl: Duration, jitter: f64) -> Duration {
     cache_ttl.mul_f64(0.75 + 0.15 * jitter)
 }
 
-/// From the begin of a failed round to that of the next one, after `failures` other failed ones:
-/// doubled each time, and at most `cache_ttl` and a minute. `jitter`, from 0 to 1, takes off up to a
-/// fifth.
+/// The time from the start of a failed round to the start of the next one, after `failures` other
+/// failed ones in a row. It doubles each time, up to `cache_ttl` or a minute, whichever is shorter.
+/// `jitter`, from 0 to 1, shortens it by up to a fifth.
 fn retry_pause(failures: u32, cache_ttl: Duration, jitter: f64) -> Duration {
     let doubled = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures));
     doubled.min(cache_ttl).min(LONGEST_RETRY).mul_f64(0.8 + 0.2 * jitter)
 }
 
-/// A random number from 0 to 1, which may be easy to guess.
+/// A random number from 0 to 1, not for security.
 fn jitter() -> f64 {
     let hash = RandomState::new().hash_one(());
     f64::from(u16::try_from(hash & 0xffff).unwrap_or_default()) / f64::from(u16::MAX)

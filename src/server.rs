@@ -1,8 +1,8 @@
 //! The listeners, and the fixed pool of workers that answers the requests of each.
 //!
-//! `tiny_http` gives a worker one complete request at a time, which the front has checked. The worker
-//! makes the answer from the cache, and the front writes it. A panic costs the request in which it
-//! happens and nothing else.
+//! `tiny_http` gives a worker one complete request at a time, which the front has checked. The
+//! worker makes the answer from the cache, and the front writes it. A panic ends one request, not
+//! the worker.
 
 use std::fmt;
 use std::io;
@@ -15,17 +15,17 @@ use std::time::{Duration, Instant};
 use log::{Level, error, log};
 use tiny_http::Server;
 
-use crate::front::{Front, FrontError, Id, Inbox, Last, Message, Report, head};
-use crate::http::Request;
+use crate::front::{After, Front, FrontError, Id, Inbox, Message, Report, head};
 use crate::http::answer::Bytes;
+use crate::http::{Connection, Request};
 use crate::locks::lock;
-use crate::logging::{self, Line};
+use crate::logging::{self, LineKind};
 use crate::site::{Answered, Served, Site};
 
-/// The longest path in an access line, in bytes, which are ASCII: the front accepts nothing else.
+/// The longest path in an access line, in bytes. Paths are ASCII: the front accepts no others.
 const LOGGED_PATH: usize = 200;
-/// Answers that a worker makes before it posts them, while more requests are queued: the more, the
-/// fewer times the front is woken, and the longer the first of them waits.
+/// The most answers that a worker makes before it posts them, while requests are queued. A larger
+/// batch wakes the front less often, and its first answer waits longer.
 const BATCH: usize = 32;
 
 /// A front and its workers.
@@ -55,16 +55,16 @@ impl fmt::Display for ListenError {
 }
 
 impl Listener {
-    /// Listens, for at most `most` connections at one time. `setting` is the name of the port's
-    /// setting, for an error; `thread` names the front's thread.
+    /// Listens, and serves at most `max_connections` at one time. `setting` is the name of the
+    /// port's setting, for an error; `thread` is the name of the front's thread.
     pub(crate) fn open(
         address: Option<IpAddr>,
         port: u16,
         setting: &'static str,
         thread: &str,
-        most: usize,
+        max_connections: usize,
     ) -> Result<Self, ListenError> {
-        let front = Front::start(thread, address, port, most)
+        let front = Front::start(thread, address, port, max_connections)
             .map_err(|cause| ListenError { setting, cause })?;
         Ok(Self { front, workers: Vec::new() })
     }
@@ -74,8 +74,9 @@ impl Listener {
         self.front.address()
     }
 
-    /// Starts `workers` threads, which answer with `answer` until the process ends. `answer` calls
-    /// its second argument before it waits.
+    /// Starts `workers` threads called `thread-1` and so on, which answer with `answer` until the
+    /// process ends. `answer` must call its second argument before it waits. `site` says whether
+    /// the program is stopping. An error when a thread cannot be started.
     pub(crate) fn serve(
         &mut self,
         thread: &str,
@@ -98,17 +99,17 @@ impl Listener {
         Ok(())
     }
 
-    /// Whether the front and all workers are running.
+    /// Whether the front's thread and all workers are running.
     pub(crate) fn is_alive(&self) -> bool {
         !self.front.has_ended() && !self.workers.iter().any(JoinHandle::is_finished)
     }
 
-    /// The state of the front; `None` when it has ended, or has not answered in time.
+    /// The state of the front; `None` when it has ended, or has not reported within a second.
     pub(crate) fn report(&self) -> Option<Report> {
         self.front.report()
     }
 
-    /// From now on no connection is accepted; those that were are still served.
+    /// Accepts the connections that the kernel has queued, then no more. Serves the open ones.
     pub(crate) fn stop_accepting(&self) {
         self.front.stop_accepting();
     }
@@ -120,6 +121,7 @@ struct Pool<A> {
     inbox: Arc<Inbox>,
     site: Arc<Site>,
     answer: A,
+    /// Held by the leader: the worker that receives requests.
     lead: Mutex<()>,
 }
 
@@ -156,7 +158,7 @@ impl<A: Fn(&Request<'_>, &mut dyn FnMut()) -> Answered> Pool<A> {
         // The front names the connection in every head.
         if let Some(to) = to {
             worker.messages.push(match answer {
-                Some((bytes, last)) => Message::Answer { to, bytes, last },
+                Some((bytes, after)) => Message::Answer { to, bytes, after },
                 None => Message::NoAnswer { to },
             });
         }
@@ -168,54 +170,59 @@ impl<A: Fn(&Request<'_>, &mut dyn FnMut()) -> Answered> Pool<A> {
         &self,
         request: &tiny_http::Request,
         worker: &mut Worker<'_>,
-    ) -> ((Bytes, Last), Option<AccessLine>) {
-        let begin = Instant::now();
-        let request = parse(request, self.site.is_stopping().then_some("close"));
+    ) -> ((Bytes, After), Option<AccessLine>) {
+        let started = Instant::now();
+        let request = parse(request, self.site.is_stopping().then_some(Connection::Close));
         let Answered { answer, level, copy } = (self.answer)(&request, &mut || worker.pass_lead());
-        let line = if answer.status < 400 { Line::Request } else { Line::Failure };
+        let line = if answer.status < 400 { LineKind::Request } else { LineKind::Failure };
         let line = (log::log_enabled!(level) && logging::admits(line)).then(|| AccessLine {
             level,
             status: answer.status,
             bytes: answer.bytes.body().len(),
-            duration: begin.elapsed(),
+            duration: started.elapsed(),
             copy,
         });
-        let last = if request.connection == Some("close") { Last::Yes } else { Last::No };
-        ((answer.bytes, last), line)
+        let after = if request.connection == Some(Connection::Close) {
+            After::Close
+        } else {
+            After::KeepAlive
+        };
+        ((answer.bytes, after), line)
     }
 }
 
-/// One worker, by the Leader/Followers pattern: one worker at a time takes requests, until it has to
+/// One worker, by the Leader/Followers pattern: only the leader receives requests, until it has to
 /// wait for upstream.
 ///
-/// If all took requests, one would be woken for each, which costs more than the request: see
-/// `tests/bench/front`.
+/// If all workers received requests, each request would wake one of them, which costs more than the
+/// answer: see `tests/bench/front`.
 struct Worker<'a> {
     inbox: &'a Inbox,
     lead: &'a Mutex<()>,
-    /// While this worker leads.
+    /// The lock on `lead`, while this worker is the leader.
     held: Option<MutexGuard<'a, ()>>,
     /// Answers that are not posted yet.
     messages: Vec<Message>,
     done: Vec<Done>,
 }
 
-/// A request whose answer is made. It is logged and freed after the answer was posted: the client
-/// waits for neither, and the thread that reads for `tiny_http` needs the same locks of malloc.
+/// A request whose answer is made. It is logged and freed only after the answer was posted, so that
+/// the client waits for neither. `tiny_http`'s reader competes for the same locks of malloc.
 struct Done {
     request: tiny_http::Request,
     line: Option<AccessLine>,
 }
 
 impl Worker<'_> {
-    /// Waits until no other worker leads.
+    /// Waits until this worker is the leader.
     fn take_lead(&mut self) {
         if self.held.is_none() {
             self.held = Some(lock(self.lead));
         }
     }
 
-    /// Called before this worker waits, so that no answer and no other request waits with it.
+    /// Posts the answers made so far, and lets another worker lead. Called before this worker
+    /// waits, so that no other request waits with it.
     fn pass_lead(&mut self) {
         self.post();
         self.held = None;
@@ -233,7 +240,7 @@ impl Worker<'_> {
     }
 }
 
-/// A line of the access log, without what the request itself has.
+/// A line of the access log, without method and path, which are read from the request.
 struct AccessLine {
     level: Level,
     status: u16,
@@ -259,7 +266,7 @@ impl AccessLine {
     }
 }
 
-/// As an access line has it: `0.062ms`.
+/// A duration in an access line, such as `0.062ms`.
 struct Milliseconds(Duration);
 
 impl fmt::Display for Milliseconds {
@@ -268,7 +275,7 @@ impl fmt::Display for Milliseconds {
     }
 }
 
-/// As an access line has it: `0.084s`.
+/// An age in an access line, such as `0.084s`.
 struct Seconds(Duration);
 
 impl fmt::Display for Seconds {
@@ -280,7 +287,7 @@ impl fmt::Display for Seconds {
 /// What `exchange` returns; `None` when it panics, which is logged.
 fn survive<T>(exchange: impl FnOnce() -> T) -> Option<T> {
     let outcome = panic::catch_unwind(AssertUnwindSafe(exchange));
-    if outcome.is_err() && logging::admits(Line::Panic) {
+    if outcome.is_err() && logging::admits(LineKind::Panic) {
         error!("a request panicked, which is a bug in this program; the worker continues");
     }
     outcome.ok()
@@ -295,19 +302,19 @@ fn values<'a>(
     named.map(|header| header.value.as_str())
 }
 
-/// A request as the front has rewritten it. `connection` overrides what the front asks the answer to
-/// say about the connection.
-fn parse<'a>(request: &'a tiny_http::Request, connection: Option<&'static str>) -> Request<'a> {
-    let fronts = match values(request, head::ANSWER_CONNECTION).next() {
-        Some("keep-alive") => Some("keep-alive"),
-        Some(_) => Some("close"),
+/// A request as the front has rewritten it. `connection` overrides what the front asks the answer
+/// to say about the connection.
+fn parse(request: &tiny_http::Request, connection: Option<Connection>) -> Request<'_> {
+    let by_front = match values(request, head::ANSWER_CONNECTION).next() {
+        Some("keep-alive") => Some(Connection::KeepAlive),
+        Some(_) => Some(Connection::Close),
         None => None,
     };
     Request {
         method: request.method().as_str(),
         path: request.url(),
         if_none_match: values(request, "If-None-Match").collect(),
-        connection: connection.or(fronts),
+        connection: connection.or(by_front),
     }
 }
 

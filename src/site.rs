@@ -1,7 +1,7 @@
-//! What is answered to a request, on either listener.
+//! Decides the answer to a request, on either listener.
 //!
-//! The admin listener has the same probes as the public one, on a port that a network policy can
-//! keep from the public. It serves no document.
+//! The admin listener has the same probes as the public one, on a port to which a network policy
+//! can restrict access. It serves no document.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
-use crate::cache::{Cache, Copy, Snapshot, Unavailable};
+use crate::cache::{Cache, FoundCopy, Snapshot, Unavailable};
 use crate::documents::Kind;
 use crate::http::Request;
 use crate::http::answer::{self, Answer, Freshness};
@@ -31,7 +31,7 @@ pub(crate) struct Answered {
     pub(crate) copy: Option<Served>,
 }
 
-/// Which copy was served.
+/// What an access line says about the copy that was served.
 pub(crate) struct Served {
     /// The request did not wait for it.
     pub(crate) is_hit: bool,
@@ -49,7 +49,7 @@ impl Site {
         Self { cache, client_cache_ttl, stopping: AtomicBool::new(false) }
     }
 
-    /// From now on `/readyz` says 503, and every answer asks its client to close the connection.
+    /// From now on `/readyz` says 503, and every answer has `Connection: close`.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -77,7 +77,8 @@ impl Site {
             Route::Preflight => {
                 without_copy(answer::preflight(request, SystemTime::now()), Level::Info)
             }
-            Route::MethodNotAllowed { .. } | Route::NotFound => refuse(route, request),
+            Route::MethodNotAllowed { allow } => method_not_allowed(allow, request),
+            Route::NotFound => not_found(request),
         }
     }
 
@@ -86,9 +87,8 @@ impl Site {
         let route = routes::admin(request.method, request.path);
         match route {
             Route::Get(Resource::Probe(probe)) => self.probe(probe, request),
-            Route::Get(_) | Route::Preflight | Route::MethodNotAllowed { .. } | Route::NotFound => {
-                refuse(route, request)
-            }
+            Route::MethodNotAllowed { allow } => method_not_allowed(allow, request),
+            Route::Get(_) | Route::Preflight | Route::NotFound => not_found(request),
         }
     }
 
@@ -100,20 +100,21 @@ impl Site {
         before_waiting: &mut dyn FnMut(),
     ) -> Answered {
         match self.cache.obtain(kind, snapshot, before_waiting) {
-            Ok(copy) => self.copy(&copy, request),
+            Ok(copy) => self.answer_with(&copy, request),
             Err(error) => unavailable(error, request),
         }
     }
 
-    fn copy(&self, copy: &Copy, request: &Request<'_>) -> Answered {
-        let &Copy { age, is_stale, is_hit, .. } = copy;
+    fn answer_with(&self, copy: &FoundCopy, request: &Request<'_>) -> Answered {
+        let &FoundCopy { age, is_stale, is_hit, .. } = copy;
         let client_cache_ttl = self.client_cache_ttl;
         let freshness = Freshness { age, client_cache_ttl, now: SystemTime::now() };
         let answer = answer::document(&copy.representation, request, &freshness);
         Answered { answer, level: Level::Info, copy: Some(Served { is_hit, age, is_stale }) }
     }
 
-    /// The path may be that of an issuer which the round that has begun will bring.
+    /// No issuer is known yet, and the path may be below it: waits for the round in progress, and
+    /// routes the request again.
     fn unknown_issuer(
         &self,
         snapshot: &Snapshot,
@@ -129,15 +130,14 @@ impl Site {
             Route::Get(Resource::Document(kind)) => {
                 self.document(kind, &snapshot, request, before_waiting)
             }
-            Route::Get(_) | Route::Preflight | Route::MethodNotAllowed { .. } | Route::NotFound => {
-                refuse(route, request)
-            }
+            Route::MethodNotAllowed { allow } => method_not_allowed(allow, request),
+            Route::Get(_) | Route::Preflight | Route::NotFound => not_found(request),
         }
     }
 
     fn probe(&self, probe: Probe, request: &Request<'_>) -> Answered {
         let now = SystemTime::now();
-        let answer = match self.state(probe) {
+        let answer = match self.probe_result(probe) {
             Ok(()) => answer::text(request, now, 200, "ok\n"),
             Err((state, reason)) => {
                 answer::text(request, now, 503, &format!("{state}: {}\n", reason.word()))
@@ -146,8 +146,8 @@ impl Site {
         without_copy(answer, Level::Debug)
     }
 
-    /// What a probe finds; it never waits for upstream.
-    fn state(&self, probe: Probe) -> Result<(), (&'static str, Reason)> {
+    /// The result of a probe, which never waits for upstream.
+    fn probe_result(&self, probe: Probe) -> Result<(), (&'static str, Reason)> {
         match probe {
             Probe::Livez => Ok(()),
             Probe::Readyz if self.is_stopping() => Err(("not ready", Reason::Stopping)),
@@ -157,21 +157,16 @@ impl Site {
     }
 }
 
-/// 502.
 fn unavailable(error: Unavailable, request: &Request<'_>) -> Answered {
     let Unavailable { reason, retry_after } = error;
     let answer = answer::unavailable(request, SystemTime::now(), reason, retry_after);
     without_copy(answer, Level::Info)
 }
 
-/// 405 or 404.
-fn refuse(route: Route, request: &Request<'_>) -> Answered {
-    let now = SystemTime::now();
-    let answer = match route {
-        Route::MethodNotAllowed { allow } => answer::method_not_allowed(request, now, allow),
-        Route::Get(_) | Route::Preflight | Route::NotFound => {
-            answer::text(request, now, 404, "not found\n")
-        }
-    };
-    without_copy(answer, Level::Info)
+fn method_not_allowed(allow: &str, request: &Request<'_>) -> Answered {
+    without_copy(answer::method_not_allowed(request, SystemTime::now(), allow), Level::Info)
+}
+
+fn not_found(request: &Request<'_>) -> Answered {
+    without_copy(answer::text(request, SystemTime::now(), 404, "not found\n"), Level::Info)
 }

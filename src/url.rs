@@ -43,9 +43,9 @@ impl HttpsUrl {
     }
 }
 
-/// Whether `host`, in lower case, has a meaning only inside a cluster or a private network: a private,
-/// loopback or link-local address, a name without a dot, or one under `.svc`, `.local`, `.internal`
-/// or `.localhost` (RFC 6761, RFC 6762).
+/// Whether `host`, in lower case, means something only inside a cluster or a private network: a
+/// private, loopback or link-local address, a name without a dot, or one under `.svc`, `.local`,
+/// `.internal` or `.localhost` (RFC 6761, RFC 6762).
 pub(crate) fn is_internal(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     if let Ok(address) = host.parse::<std::net::Ipv4Addr>() {

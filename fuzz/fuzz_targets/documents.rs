@@ -87,7 +87,7 @@ fn served(value: &Value) -> Option<Vec<u8>> {
 }
 
 fn discovery(sent: &[u8], read: Option<&Json>, policy: &JwksUri, defaults: &Map<String, Value>) {
-    let Ok(let_in) = documents::discovery(sent) else { return };
+    let Ok(let_in) = documents::check_discovery(sent) else { return };
     let Some(Json::Object(read)) = read else { panic!("no object") };
     let published = documents::publish(let_in, policy, defaults);
     let published = published.unwrap_or_else(|refused| panic!("{refused}"));
@@ -130,7 +130,7 @@ fn discovery(sent: &[u8], read: Option<&Json>, policy: &JwksUri, defaults: &Map<
 
     // Through the gate once more, it stays as it is.
     let Some(bytes) = served(value) else { return };
-    let again = documents::discovery(&bytes).unwrap_or_else(|refused| panic!("{refused}"));
+    let again = documents::check_discovery(&bytes).unwrap_or_else(|refused| panic!("{refused}"));
     let again = documents::publish(again, policy, defaults);
     let again = again.unwrap_or_else(|refused| panic!("{refused}"));
     assert_eq!(again.value, published.value);
@@ -163,7 +163,7 @@ fn origin(url: &str) -> (String, u16) {
 
 /// A set is let in exactly when it has public keys, and nothing else, and goes out as it came.
 fn jwks(sent: &[u8], read: Option<&Json>) {
-    let let_in = match documents::jwks(sent) {
+    let let_in = match documents::check_jwks(sent) {
         Ok(let_in) => let_in,
         Err(refused) => {
             let clean = read.is_some_and(|read| read.depth() <= 16 && !read.has_twins());
@@ -179,7 +179,7 @@ fn jwks(sent: &[u8], read: Option<&Json>) {
     let Some(Json::Array(keys)) = seen.member("keys") else { panic!("no keys") };
     let kids: Vec<_> = keys.iter().filter_map(|key| key.member("kid")?.string()).collect();
     assert_eq!(let_in.kids, kids);
-    let again = documents::jwks(&bytes).unwrap_or_else(|refused| panic!("{refused}"));
+    let again = documents::check_jwks(&bytes).unwrap_or_else(|refused| panic!("{refused}"));
     assert_eq!((again.value, again.kids), (let_in.value, let_in.kids));
 }
 

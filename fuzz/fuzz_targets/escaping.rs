@@ -116,7 +116,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
 
     let (text, json) = lines(format_args!("log lines suppressed"));
     ascii(&text);
-    let rest = text.strip_prefix(&format!("{TIME} {level:<5} log lines suppressed")).expect("a start");
+    let rest =
+        text.strip_prefix(&format!("{TIME} {level:<5} log lines suppressed")).expect("a start");
     let expected: Vec<_> = pairs.iter().map(|(key, value)| (*key, value.text())).collect();
     assert_eq!(read_pairs(rest), expected, "{text}");
     in_json(&json, level, "log lines suppressed", &pairs);

@@ -27,9 +27,9 @@ use std::time::{Duration, SystemTime};
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 use crate::documents::Kind;
-use crate::http::Request;
 use crate::http::answer::{self, Answer, Freshness};
 use crate::http::representation::Representation;
+use crate::http::{Connection, Request};
 
 const BODY: &[u8] = br#"{"keys":[{"kty":"EC"}]}"#;
 /// The SHA-256 of it, in hexadecimal digits, by `sha256sum`.
@@ -47,7 +47,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
         method: if how & 1 == 0 { "HEAD" } else { "GET" },
         path: "/openid/v1/jwks",
         if_none_match: fields.lines().collect(),
-        connection: [None, Some("close"), Some("keep-alive")][usize::from(how >> 1) % 3],
+        connection: [None, Some(Connection::Close), Some(Connection::KeepAlive)]
+            [usize::from(how >> 1) % 3],
     };
     let age = Duration::from_secs(u64::from(hours) * 1800 + u64::from(minutes));
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(day) * 86_400 * 365);
@@ -105,7 +106,7 @@ fn whole(answer: &Answer, asked: &Request<'_>, fresh: &Freshness) {
     let is_200 = answer.status == 200;
     assert_eq!(lines[0], if is_200 { "HTTP/1.1 200 OK" } else { "HTTP/1.1 304 Not Modified" });
     assert_eq!(named("ETag"), Some(format!("\"{TAG}\"").as_str()));
-    assert_eq!(named("Connection"), asked.connection);
+    assert_eq!(named("Connection"), asked.connection.map(Connection::value));
     assert_eq!(named("Content-Length"), is_200.then(|| BODY.len().to_string()).as_deref());
     assert_eq!(named("Content-Type").is_some(), is_200);
     let max_age = TTL.checked_sub(fresh.age).unwrap_or_default().as_secs();

@@ -142,7 +142,7 @@ fn valid(config: &Config) {
     }
 
     within(config.workers, 2..=64);
-    within(config.max_connections.most, 16..=65_536);
+    within(config.max_connections.limit, 16..=65_536);
     within(config.shutdown_delay, Duration::ZERO..=seconds(300.0));
     within(config.shutdown_timeout, Duration::ZERO..=seconds(300.0));
     logs(&config.log);
@@ -168,7 +168,7 @@ fn summary(outcome: &Result<Config, Mistakes>) -> String {
             (config.client_cache_ttl, config.shutdown_delay, config.shutdown_timeout),
             (&config.jwks_uri, &config.discovery_defaults),
             config.workers,
-            config.max_connections.most,
+            config.max_connections.limit,
             config.log,
         ),
         Err(mistakes) => format!("{mistakes:?}"),

@@ -1,20 +1,20 @@
-//! The copies of both documents, shared by workers, admin listener and refresher.
+//! The copies of both documents, shared by the workers and the refresher.
 //!
-//! Requests see what is held, and wait for the refresher's round only while nothing is. So any
-//! number of cold clients cost one fetch, a client that goes away cancels nothing, and a slow
-//! upstream never slows down a request while a copy is held.
+//! A request gets the copy that is held. Only if none is held does it wait for the round in
+//! progress. So any number of requests to an empty cache cost one fetch, a client that disconnects
+//! cancels nothing, and a slow upstream never delays a request while a copy is held.
 //!
-//! The policy is in `state.rs`, which is pure; here is the lock around it.
+//! The policy is in `state.rs`, which is pure; this file is the lock around it.
 //!
-//! Invariant: under the lock there is one call of a method of [`State`] and nothing else, so no
-//! I/O, no logging and no serialising.
+//! Invariant: under the lock there is one call of a method of [`State`] and nothing else. So there
+//! is no I/O, logging or serialising.
 
 mod state;
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-pub(crate) use state::{Copy, Lifetimes, Snapshot, Unavailable};
+pub(crate) use state::{FoundCopy, Lifetimes, Snapshot, Unavailable};
 use state::{Health, State, Waiting};
 
 use crate::documents::Kind;
@@ -30,9 +30,9 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// An empty cache, for which the first round counts as begun: requests may wait for it.
+    /// An empty cache. Its first round counts as begun, so that requests wait for it.
     ///
-    /// `workers` is the number of threads that may call [`obtain`](Self::obtain).
+    /// `workers` is the number of threads that call [`obtain`](Self::obtain): all but one may wait.
     pub(crate) fn new(lifetimes: Lifetimes, workers: usize) -> Self {
         let state = State::new(lifetimes, workers, Instant::now());
         Self { state: Mutex::new(state), changed: Condvar::new() }
@@ -40,18 +40,20 @@ impl Cache {
 
     // For requests.
 
+    /// What requests see now.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         lock(&self.state).snapshot()
     }
 
-    /// The copy of `kind` in `snapshot`; without one, that of the round which has begun, for which
-    /// it waits. `before_waiting` is called before. All workers but one may wait at one time.
+    /// The copy of `kind` in `snapshot`. If it has none, waits for the round in progress to bring
+    /// one, and calls `before_waiting` first. An error if no round is in progress, if it brings
+    /// none, or if all workers but one are waiting already.
     pub(crate) fn obtain(
         &self,
         kind: Kind,
         snapshot: &Snapshot,
         before_waiting: &mut dyn FnMut(),
-    ) -> Result<Copy, Unavailable> {
+    ) -> Result<FoundCopy, Unavailable> {
         if let Some(copy) = snapshot.copy(kind, Instant::now()) {
             return Ok(copy);
         }
@@ -61,8 +63,8 @@ impl Cache {
             Waiting::Vain(outcome) => return outcome,
         };
         before_waiting();
-        let is_early = |state: &mut State| state.must_wait(&ticket, kind, Instant::now());
-        wait_while(&self.changed, lock(&self.state), is_early).end_waiting(
+        let must_wait = |state: &mut State| state.must_wait(&ticket, kind, Instant::now());
+        wait_while(&self.changed, lock(&self.state), must_wait).end_waiting(
             ticket,
             kind,
             Instant::now(),
@@ -76,8 +78,8 @@ impl Cache {
         lock(&self.state).ready(Instant::now())
     }
 
-    /// Whether both documents were fetched and valid in the last round. When that is not recent, it
-    /// requests another round, whose outcome a later call will see.
+    /// Whether the last fetch of each document succeeded. If the last round is too old, requests
+    /// another one, whose outcome a later call will see.
     pub(crate) fn healthy(&self) -> Result<(), Reason> {
         let Health { state, requests_round } = lock(&self.state).health(Instant::now());
         if requests_round {
@@ -88,7 +90,7 @@ impl Cache {
 
     // For the refresher, the one thread that changes copies.
 
-    /// Returns when the next round is due or was requested.
+    /// Waits until the next round is due or was requested.
     pub(crate) fn await_round(&self) {
         let left = lock(&self.state).until_next_round(Instant::now());
         drop(
@@ -96,12 +98,13 @@ impl Cache {
         );
     }
 
+    /// From now on requests may wait for this round.
     pub(crate) fn begin_round(&self) {
         lock(&self.state).begin_round();
     }
 
-    /// Stores a copy that upstream confirmed at `confirmed`; says whether its bytes differ from
-    /// those before. `paths` replace the known ones if there are any.
+    /// Stores a copy that upstream confirmed at `confirmed`; returns whether its bytes differ from
+    /// the previous ones. `paths`, if given, replace the known paths.
     pub(crate) fn store(
         &self,
         kind: Kind,
@@ -116,14 +119,15 @@ impl Cache {
         is_changed
     }
 
+    /// The fetch of `kind` failed; its copy stays.
     pub(crate) fn fail(&self, kind: Kind, reason: Reason) {
         lock(&self.state).fail(kind, reason);
     }
 
-    /// Ends the round that began at `begin`; the next one is due `pause` after that. It counts from
-    /// the begin, so that the time which a hanging upstream takes is not added to a copy's age.
-    pub(crate) fn end_round(&self, begin: Instant, pause: Duration) {
-        lock(&self.state).end_round(Instant::now(), begin + pause);
+    /// Ends the round that began at `started`. The next one is due `pause` after `started`, so that
+    /// a slow upstream does not add to a copy's age.
+    pub(crate) fn end_round(&self, started: Instant, pause: Duration) {
+        lock(&self.state).end_round(Instant::now(), started + pause);
         self.changed.notify_all();
     }
 }

@@ -1,4 +1,4 @@
-//! Pure: what is held, how fresh it is, and who waits for which round.
+//! Pure: what is held, how fresh it is, and which requests wait for which round.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::reason::Reason;
 
-/// How old the last round may be before `/healthz` requests another one.
+/// The age of the last round above which `/healthz` requests another one.
 const HEALTH_AGE: Duration = Duration::from_secs(5);
 
 /// How long copies live.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Lifetimes {
-    /// The age at which a copy counts as stale.
+    /// The age above which a copy counts as stale.
     pub(crate) cache_ttl: Duration,
     /// The age up to which a copy is served; at least `cache_ttl`.
     pub(crate) max_stale: Duration,
@@ -27,7 +27,7 @@ struct Held {
     confirmed: Instant,
 }
 
-/// Everything that requests see, replaced as a whole.
+/// Everything that requests see. It never changes: a new one replaces it.
 #[derive(Default)]
 pub(crate) struct Snapshot {
     lifetimes: Lifetimes,
@@ -37,7 +37,7 @@ pub(crate) struct Snapshot {
 }
 
 /// A copy to serve.
-pub(crate) struct Copy {
+pub(crate) struct FoundCopy {
     pub(crate) representation: Arc<Representation>,
     /// Since upstream last confirmed it.
     pub(crate) age: Duration,
@@ -49,10 +49,10 @@ pub(crate) struct Copy {
 
 impl Snapshot {
     /// The copy of `kind`, unless it is too old to be served.
-    pub(crate) fn copy(&self, kind: Kind, now: Instant) -> Option<Copy> {
+    pub(crate) fn copy(&self, kind: Kind, now: Instant) -> Option<FoundCopy> {
         let held = self.held(kind)?;
         let age = now.saturating_duration_since(held.confirmed);
-        (age <= self.lifetimes.max_stale).then(|| Copy {
+        (age <= self.lifetimes.max_stale).then(|| FoundCopy {
             representation: Arc::clone(&held.representation),
             age,
             is_stale: age > self.lifetimes.cache_ttl,
@@ -60,7 +60,7 @@ impl Snapshot {
         })
     }
 
-    /// The same with another copy of `kind`, and whether its bytes are others than before.
+    /// This snapshot with another copy of `kind`, and whether the copy's bytes differ from before.
     pub(super) fn with(
         &self,
         kind: Kind,
@@ -106,11 +106,11 @@ pub(super) struct Ticket {
     round: u64,
 }
 
-/// The answer to: can this request wait?
+/// Whether a request may wait.
 pub(super) enum Waiting {
     For(Ticket),
-    /// It cannot; this is what it gets.
-    Vain(Result<Copy, Unavailable>),
+    /// It may not; this is what it gets.
+    Vain(Result<FoundCopy, Unavailable>),
 }
 
 /// What `/healthz` finds.
@@ -140,7 +140,7 @@ pub(super) struct State {
     rounds: u64,
     /// Requests that wait for a round, and how many may at one time.
     waiting: usize,
-    most_waiting: usize,
+    max_waiting: usize,
     /// When the last round ended.
     last_round: Option<Instant>,
     next_round: Instant,
@@ -155,7 +155,7 @@ impl State {
             refresher: Refresher::Fetching,
             rounds: 0,
             waiting: 0,
-            most_waiting: workers.saturating_sub(1),
+            max_waiting: workers.saturating_sub(1),
             last_round: None,
             next_round: now,
         }
@@ -165,10 +165,10 @@ impl State {
         Arc::clone(&self.snapshot)
     }
 
-    /// Whether a request can wait for a copy of `kind`: a round has begun, and fewer requests wait
-    /// than may.
+    /// Lets a request wait for a copy of `kind`, if a round is in progress and fewer requests are
+    /// waiting than may.
     pub(super) fn begin_waiting(&mut self, kind: Kind, now: Instant) -> Waiting {
-        if self.refresher != Refresher::Fetching || self.waiting >= self.most_waiting {
+        if self.refresher != Refresher::Fetching || self.waiting >= self.max_waiting {
             return Waiting::Vain(self.copy_or_reason(kind, now));
         }
         self.waiting += 1;
@@ -180,20 +180,20 @@ impl State {
         self.rounds == ticket.round && self.snapshot.copy(kind, now).is_none()
     }
 
-    /// What came of waiting.
+    /// Gives up the right to wait, and returns the outcome.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is used once")]
     pub(super) fn end_waiting(
         &mut self,
         ticket: Ticket,
         kind: Kind,
         now: Instant,
-    ) -> Result<Copy, Unavailable> {
+    ) -> Result<FoundCopy, Unavailable> {
         let Ticket { .. } = ticket;
         self.waiting -= 1;
-        self.copy_or_reason(kind, now).map(|copy| Copy { is_hit: false, ..copy })
+        self.copy_or_reason(kind, now).map(|copy| FoundCopy { is_hit: false, ..copy })
     }
 
-    fn copy_or_reason(&self, kind: Kind, now: Instant) -> Result<Copy, Unavailable> {
+    fn copy_or_reason(&self, kind: Kind, now: Instant) -> Result<FoundCopy, Unavailable> {
         self.snapshot.copy(kind, now).ok_or_else(|| Unavailable {
             reason: self.why_not(kind),
             retry_after: self.until_next_round(now),
@@ -204,18 +204,18 @@ impl State {
     fn why_not(&self, kind: Kind) -> Reason {
         match self.snapshot.held(kind) {
             Some(_) => Reason::TooOld,
-            None => self.failed(kind).unwrap_or(Reason::NotFetchedYet),
+            None => self.failure(kind).unwrap_or(Reason::NotFetchedYet),
         }
     }
 
-    const fn failed(&self, kind: Kind) -> Option<Reason> {
+    const fn failure(&self, kind: Kind) -> Option<Reason> {
         match kind {
             Kind::Discovery => self.discovery_failed,
             Kind::Jwks => self.jwks_failed,
         }
     }
 
-    const fn failed_mut(&mut self, kind: Kind) -> &mut Option<Reason> {
+    const fn failure_mut(&mut self, kind: Kind) -> &mut Option<Reason> {
         match kind {
             Kind::Discovery => &mut self.discovery_failed,
             Kind::Jwks => &mut self.jwks_failed,
@@ -258,11 +258,11 @@ impl State {
     /// `snapshot` has a new copy of `kind`, just fetched.
     pub(super) fn store(&mut self, kind: Kind, snapshot: Arc<Snapshot>) {
         self.snapshot = snapshot;
-        *self.failed_mut(kind) = None;
+        *self.failure_mut(kind) = None;
     }
 
     pub(super) const fn fail(&mut self, kind: Kind, reason: Reason) {
-        *self.failed_mut(kind) = Some(reason);
+        *self.failure_mut(kind) = Some(reason);
     }
 
     pub(super) const fn end_round(&mut self, now: Instant, next_round: Instant) {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     /// The ticket, or what a request gets that cannot wait.
-    fn begin(state: &mut State, now: Instant) -> Result<Ticket, Result<Copy, Unavailable>> {
+    fn begin(state: &mut State, now: Instant) -> Result<Ticket, Result<FoundCopy, Unavailable>> {
         match state.begin_waiting(Kind::Jwks, now) {
             Waiting::For(ticket) => Ok(ticket),
             Waiting::Vain(outcome) => Err(outcome),
@@ -339,13 +339,13 @@ mod tests {
             let timeout = Unavailable { reason: Reason::Timeout, retry_after: S };
             assert_eq!(state.end_waiting(ticket, Kind::Jwks, now + 6 * S).err(), Some(timeout));
         }
-        // Between two rounds nobody waits.
+        // Between two rounds no request waits.
         state.end_round(now + 7 * S, now + 9 * S);
         assert!(begin(&mut state, now + 7 * S).is_err());
     }
 
     #[test]
-    fn whoever_waited_gets_the_copy_as_soon_as_it_is_there_and_no_hit() {
+    fn a_request_that_waited_gets_the_copy_as_soon_as_it_is_stored_and_as_a_miss() {
         let now = Instant::now();
         let mut state = empty(now);
         let ticket = begin(&mut state, now).ok().unwrap();

@@ -1,9 +1,9 @@
-//! The environment, parsed once into values; nothing else in the program reads it.
+//! The environment, parsed once into values. No other module reads it.
 //!
 //! Every setting is a row of [`SETTINGS`], which holds its default as a user would write it: the
 //! default goes through the same parser as the user's value, and `--help` prints the same rows. All
-//! mistakes are found before any is logged. A file that a setting names is opened here, to learn at
-//! start that it can be read; its contents belong to `upstream`.
+//! mistakes are found before any is logged. A file that a setting names is read here once, so that
+//! an unreadable one is found at start. Its contents are for `upstream`, which reads it again.
 
 mod settings;
 mod source;
@@ -55,20 +55,21 @@ pub(crate) struct Config {
     pub(crate) jwks_uri: JwksUri,
     /// Has neither `issuer` nor `jwks_uri`.
     pub(crate) discovery_defaults: Map<String, Value>,
-    /// 2 to 64, so that one of them need never wait for upstream.
+    /// 2 to 64: at least 2, because all but one may wait for upstream at the same time.
     pub(crate) workers: usize,
     pub(crate) max_connections: MaxConnections,
-    /// 300 s at most, as the next.
+    /// At most 300 s.
     pub(crate) shutdown_delay: Duration,
+    /// At most 300 s.
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log: logging::Settings,
 }
 
 /// The connection limit of the public listener.
 pub(crate) struct MaxConnections {
-    /// 16 to 65536. The default fits a cgroup of 64 MiB, the kernel's memory included, when every
-    /// client does its worst: `make attack`.
-    pub(crate) most: usize,
+    /// 16 to 65536. With the default, the program stays within a cgroup of 64 MiB, the kernel's
+    /// memory included, even if every client is hostile: `make attack`.
+    pub(crate) limit: usize,
     /// The operator asked for this number.
     pub(crate) is_given: bool,
 }
@@ -78,7 +79,7 @@ pub(crate) struct MaxConnections {
 pub(crate) struct Mistakes {
     /// One for each setting that cannot be used.
     pub(crate) sentences: Vec<String>,
-    /// How to log them: as the environment says, where that is not among the mistakes.
+    /// How to log them: as the environment says, where that is not one of the mistakes.
     pub(crate) log: logging::Settings,
 }
 
@@ -88,22 +89,22 @@ impl Config {
         Self::parse(std::env::vars_os())
     }
 
-    /// Parses `variables`; those that are no setting of this program are ignored.
+    /// Parses `variables`, and ignores those that are not settings of this program.
     pub(crate) fn parse(
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Mistakes> {
         let mut source = Source::new(variables);
-        let listen_addr = source.given(&LISTEN_ADDR, values::address);
+        let listen_addr = source.optional(&LISTEN_ADDR, values::address);
         let listen_port = source.parsed(&LISTEN_PORT, |text| text.parse().ok()).unwrap_or_default();
-        let admin_addr = source.given(&ADMIN_ADDR, values::address).or(listen_addr);
+        let admin_addr = source.optional(&ADMIN_ADDR, values::address).or(listen_addr);
         let admin_port =
             admin_port(&mut source, (admin_addr == listen_addr).then_some(listen_port));
         let upstream_host =
             source.parsed(&UPSTREAM_HOST, values::upstream_base).unwrap_or_default();
         let upstream_timeout =
-            source.seconds(&UPSTREAM_TIMEOUT_SECONDS, &Range { least: 0.05, most: 60.0 });
+            source.seconds(&UPSTREAM_TIMEOUT_SECONDS, &Range { min: 0.05, max: 60.0 });
         let cache_ttl = cache_ttl(&mut source);
-        let shutdown_range = Range { least: 0.0, most: 300.0 };
+        let shutdown_range = Range { min: 0.0, max: 300.0 };
         let config = Self {
             listen_addr,
             listen_port,
@@ -114,7 +115,7 @@ impl Config {
             cache_ttl,
             max_stale: max_stale(&mut source, cache_ttl),
             client_cache_ttl: source
-                .seconds(&CLIENT_CACHE_TTL_SECONDS, &Range { least: 0.0, most: 86_400.0 }),
+                .seconds(&CLIENT_CACHE_TTL_SECONDS, &Range { min: 0.0, max: 86_400.0 }),
             layout: source.parsed(&PRETTY_PRINT_JSON, values::layout).unwrap_or(Layout::Pretty),
             token_path: source.file(&SA_TOKEN_PATH),
             ca_path: source.file(&SA_CA_CERT_PATH),
@@ -136,8 +137,8 @@ impl Config {
     }
 }
 
-/// `ADMIN_PORT`; `taken` is the public listener's port where both have the same address.
-fn admin_port(source: &mut Source, taken: Option<u16>) -> Option<u16> {
+/// `ADMIN_PORT`. `public_port` is the public listener's, if both listeners have the same address.
+fn admin_port(source: &mut Source, public_port: Option<u16>) -> Option<u16> {
     let (_, text) = source.text(&ADMIN_PORT);
     if text == "off" {
         return None;
@@ -149,12 +150,12 @@ fn admin_port(source: &mut Source, taken: Option<u16>) -> Option<u16> {
         } else {
             ""
         };
-        source.mistake(ADMIN_PORT.name, &text, &format!("{}{cause}", ADMIN_PORT.must_be));
+        source.add_mistake(ADMIN_PORT.name, &text, &format!("{}{cause}", ADMIN_PORT.must_be));
         return None;
     };
-    if port != 0 && Some(port) == taken {
+    if port != 0 && Some(port) == public_port {
         source.mistakes.push(format!(
-            "LISTEN_PORT and ADMIN_PORT are both {port}: they must differ, or ADMIN_PORT be off"
+            "LISTEN_PORT and ADMIN_PORT are both {port}: they must differ, or set ADMIN_PORT to off"
         ));
     }
     Some(port)
@@ -162,11 +163,11 @@ fn admin_port(source: &mut Source, taken: Option<u16>) -> Option<u16> {
 
 /// `CACHE_TTL_SECONDS`, or `CACHE_TTL_MINUTES`, its older name.
 fn cache_ttl(source: &mut Source) -> Duration {
-    let range = Range { least: 0.1, most: 86_400.0 };
-    let in_minutes = source.given(&CACHE_TTL_MINUTES, |text| values::minutes(text, &range));
+    let range = Range { min: 0.1, max: 86_400.0 };
+    let in_minutes = source.optional(&CACHE_TTL_MINUTES, |text| values::minutes(text, &range));
     let in_seconds = source.seconds(&CACHE_TTL_SECONDS, &range);
     match in_minutes {
-        Some(in_minutes) if source.has(&CACHE_TTL_SECONDS) && in_minutes != in_seconds => {
+        Some(in_minutes) if source.is_given(&CACHE_TTL_SECONDS) && in_minutes != in_seconds => {
             source.mistakes.push(format!(
                 "CACHE_TTL_SECONDS is {in_seconds:?} and CACHE_TTL_MINUTES, its older name, is \
                  {in_minutes:?}: set only one of them"
@@ -180,14 +181,14 @@ fn cache_ttl(source: &mut Source) -> Duration {
 
 /// `MAX_STALE_SECONDS`, which is at least `cache_ttl`.
 fn max_stale(source: &mut Source, cache_ttl: Duration) -> Duration {
-    let range = Range { least: 0.0, most: 31_536_000.0 };
-    let parse = |text: &str| values::seconds(text, &range).filter(|most| *most >= cache_ttl);
+    let range = Range { min: 0.0, max: 31_536_000.0 };
+    let parse = |text: &str| values::seconds(text, &range).filter(|stale| *stale >= cache_ttl);
     source.parsed(&MAX_STALE_SECONDS, parse).unwrap_or_default()
 }
 
 fn max_connections(source: &mut Source) -> MaxConnections {
-    let most = source.parsed(&MAX_CONNECTIONS, |text| values::whole(text, 16, 65_536));
-    MaxConnections { most: most.unwrap_or_default(), is_given: source.has(&MAX_CONNECTIONS) }
+    let limit = source.parsed(&MAX_CONNECTIONS, |text| values::whole(text, 16, 65_536));
+    MaxConnections { limit: limit.unwrap_or_default(), is_given: source.is_given(&MAX_CONNECTIONS) }
 }
 
 fn log(source: &mut Source) -> logging::Settings {

@@ -1,9 +1,9 @@
 //! Pure: the settings: name, default, requirement and meaning, in the order of `--help`.
 
-/// What a user can set.
+/// One setting, as `--help` and the README describe it.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
-    /// The name that an older program has for it.
+    /// The name that k8s-jwks-proxy has for it.
     pub(crate) old_name: Option<&'static str>,
     /// The value when the setting is absent or empty, as a user would write it.
     pub(crate) default: &'static str,
@@ -23,7 +23,7 @@ const fn setting(
 }
 
 impl Setting {
-    const fn or(mut self, old_name: &'static str) -> Self {
+    const fn with_old_name(mut self, old_name: &'static str) -> Self {
         self.old_name = Some(old_name);
         self
     }
@@ -38,7 +38,7 @@ pub(super) const LISTEN_ADDR: Setting = setting(
 pub(super) const LISTEN_PORT: Setting = setting(
     "LISTEN_PORT",
     "8080",
-    "a port from 0 to 65535 (0 takes a free one)",
+    "a port from 0 to 65535 (0: any free port)",
     "port of the public listener",
 );
 pub(super) const ADMIN_ADDR: Setting = setting(
@@ -69,12 +69,12 @@ pub(super) const CACHE_TTL_SECONDS: Setting = setting(
     "CACHE_TTL_SECONDS",
     "60",
     "a number of seconds from 0.1 to 86400",
-    "age from which a copy counts as stale",
+    "age above which a copy counts as stale",
 );
 pub(super) const CACHE_TTL_MINUTES: Setting = setting(
     "CACHE_TTL_MINUTES",
     "",
-    "a number of minutes, such as 2, that gives from 0.1 to 86400 seconds",
+    "a number of minutes, such as 2, equal to 0.1 to 86400 seconds",
     "k8s-jwks-proxy's name for CACHE_TTL_SECONDS",
 );
 pub(super) const MAX_STALE_SECONDS: Setting = setting(
@@ -97,14 +97,14 @@ pub(super) const SA_TOKEN_PATH: Setting = setting(
     "a file that can be read",
     "the gateway's own token",
 )
-.or("TOKEN_PATH");
+.with_old_name("TOKEN_PATH");
 pub(super) const SA_CA_CERT_PATH: Setting = setting(
     "SA_CA_CERT_PATH",
     "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
     "a file that can be read",
     "the CA of the API server's certificate",
 )
-.or("CA_CERT_PATH");
+.with_old_name("CA_CERT_PATH");
 pub(super) const JWKS_URI: Setting = setting(
     "JWKS_URI",
     "auto",
@@ -123,31 +123,31 @@ pub(super) const MAX_CONNECTIONS: Setting = setting(
     "MAX_CONNECTIONS",
     "3000",
     "a whole number from 16 to 65536",
-    "public connections at one time; lowered to the hard limit of descriptors less 64",
+    "limit on concurrent public connections; at most the hard limit of descriptors less 64",
 );
 pub(super) const SHUTDOWN_DELAY_SECONDS: Setting = setting(
     "SHUTDOWN_DELAY_SECONDS",
     "5",
     "a number of seconds from 0 to 300",
-    "after SIGTERM: how long to serve on while /readyz says 503",
+    "how long to keep serving after SIGTERM, while /readyz says 503",
 );
 pub(super) const SHUTDOWN_TIMEOUT_SECONDS: Setting = setting(
     "SHUTDOWN_TIMEOUT_SECONDS",
     "20",
     "a number of seconds from 0 to 300",
-    "after that: how long requests in progress may take",
+    "how long to wait after that for requests in progress",
 );
 pub(super) const LOG_FORMAT: Setting = setting(
     "LOG_FORMAT",
     "text",
     "text or json",
-    "format of log lines; json: one JSON object a line",
+    "format of log lines; json: one JSON object per line",
 );
 pub(super) const LOG_LINES_PER_SECOND: Setting = setting(
     "LOG_LINES_PER_SECOND",
     "100",
     "a whole number from 1 to 1000000",
-    "log lines a second of each kind that clients can cause; the number suppressed is logged",
+    "limit per second on each kind of log line that clients can cause; the rest is counted",
 );
 pub(super) const RUST_LOG: Setting = setting(
     "RUST_LOG",

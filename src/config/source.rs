@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::settings::{SETTINGS, Setting};
 use super::values::{Range, seconds};
 
+/// The settings that are given, by name; their values are trimmed and not empty.
 pub(super) struct Source {
     variables: BTreeMap<String, String>,
     /// One sentence each.
@@ -37,15 +38,15 @@ impl Source {
     }
 
     /// Whether `setting` was given under its own name.
-    pub(super) fn has(&self, setting: &Setting) -> bool {
+    pub(super) fn is_given(&self, setting: &Setting) -> bool {
         self.variables.contains_key(setting.name)
     }
 
-    pub(super) fn mistake(&mut self, name: &str, value: &str, must_be: &str) {
+    pub(super) fn add_mistake(&mut self, name: &str, value: &str, must_be: &str) {
         self.mistakes.push(format!("{name} is {value:?}: it must be {must_be}"));
     }
 
-    /// The name under which `setting` was given, or its own, and the value or the default.
+    /// The name and value by which `setting` was given; else its own name and its default.
     pub(super) fn text(&mut self, setting: &Setting) -> (&'static str, String) {
         let own = self.variables.get(setting.name);
         let old = setting.old_name.and_then(|name| Some((name, self.variables.get(name)?)));
@@ -65,7 +66,8 @@ impl Source {
         }
     }
 
-    /// The value of `setting`; `None`, with the mistake noted, where `parse` has none for its text.
+    /// The value of `setting`, or its default, as parsed by `parse`. If `parse` returns `None`, the
+    /// mistake is noted.
     pub(super) fn parsed<T>(
         &mut self,
         setting: &Setting,
@@ -74,25 +76,25 @@ impl Source {
         let (name, text) = self.text(setting);
         let value = parse(&text);
         if value.is_none() {
-            self.mistake(name, &text, setting.must_be);
+            self.add_mistake(name, &text, setting.must_be);
         }
         value
     }
 
-    /// The value of a setting without a default; `None` also where it is not given.
-    pub(super) fn given<T>(
+    /// The value of a setting that has no default; `None` also if it is not given.
+    pub(super) fn optional<T>(
         &mut self,
         setting: &Setting,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        if self.has(setting) { self.parsed(setting, parse) } else { None }
+        if self.is_given(setting) { self.parsed(setting, parse) } else { None }
     }
 
     pub(super) fn seconds(&mut self, setting: &Setting, range: &Range) -> Duration {
         self.parsed(setting, |text| seconds(text, range)).unwrap_or_default()
     }
 
-    /// A file that can be read now.
+    /// The path of a file. If the file cannot be read now, the mistake is noted.
     pub(super) fn file(&mut self, setting: &Setting) -> PathBuf {
         let (name, path) = self.text(setting);
         let readable = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut io::sink()));

@@ -1,4 +1,4 @@
-//! Pure: the text of a setting to its value; `None` where it cannot be one.
+//! Pure: parsers from the text of a setting to its value; `None` when the text is not valid.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -14,30 +14,35 @@ use crate::url::HttpsUrl;
 
 /// The range of a duration, in seconds.
 pub(super) struct Range {
-    pub(super) least: f64,
-    pub(super) most: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
 }
 
-/// A decimal number of seconds within `range`: digits, and a point where there is a fraction.
+/// A decimal number of seconds within `range`: only digits, and a point before a fraction.
 pub(super) fn seconds(text: &str, range: &Range) -> Option<Duration> {
-    // `f64` would also take `inf`, `nan` and `1e3`.
-    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let seconds: f64 = text.parse().ok().filter(|_| is_decimal)?;
-    (range.least..=range.most).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+    within(range, decimal(text)?)
 }
-
-/// The same, given in minutes.
+/// A number of minutes, within `range` when it is converted to seconds.
 pub(super) fn minutes(text: &str, range: &Range) -> Option<Duration> {
-    let minutes: f64 = text.parse().ok()?;
-    seconds(&(minutes * 60.0).to_string(), range)
+    within(range, decimal(text)? * 60.0)
 }
 
-/// A whole number from `least` to `most`.
-pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, least: T, most: T) -> Option<T> {
-    text.parse().ok().filter(|number| (least..=most).contains(number))
+fn decimal(text: &str) -> Option<f64> {
+    // `f64` also parses `inf`, `nan` and `1e3`.
+    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse().ok().filter(|_| is_decimal)
 }
 
-/// An IP address; one of IPv6 may be in brackets.
+fn within(range: &Range, seconds: f64) -> Option<Duration> {
+    (range.min..=range.max).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// A whole number from `min` to `max`.
+pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, min: T, max: T) -> Option<T> {
+    text.parse().ok().filter(|number| (min..=max).contains(number))
+}
+
+/// An IP address, which may be in brackets.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
     text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text).parse().ok()
 }
@@ -58,7 +63,7 @@ pub(super) fn jwks_uri(text: &str) -> Option<JwksUri> {
     }
 }
 
-/// An object that has neither of the members that are the gateway's business.
+/// A JSON object without `issuer` and `jwks_uri`, which only the gateway may set.
 pub(super) fn discovery_defaults(text: &str) -> Option<Map<String, Value>> {
     match json::parse(text.as_bytes()) {
         Ok(Value::Object(members))
@@ -70,8 +75,8 @@ pub(super) fn discovery_defaults(text: &str) -> Option<Map<String, Value>> {
     }
 }
 
-/// A base URL, without a slash at its end. The token is sent there, so it is https, but for
-/// loopback, where `kubectl proxy` may listen.
+/// A base URL, without a slash at its end. It must be https, because the token is sent there. Plain
+/// http is accepted only for loopback, for `kubectl proxy`.
 pub(super) fn upstream_base(text: &str) -> Option<String> {
     let uri: Uri = text.parse().ok().filter(|_| !text.contains(['?', '#']))?;
     match uri.scheme_str()? {
@@ -95,7 +100,7 @@ pub(super) fn log_format(text: &str) -> Option<logging::Format> {
     }
 }
 
-/// Directives of `env_logger`.
+/// Directives of `env_logger`, unchanged if they are valid.
 pub(super) fn log_filter(text: &str) -> Option<String> {
     env_filter::Builder::new().try_parse(text).ok().map(|_| text.to_owned())
 }

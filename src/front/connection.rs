@@ -1,7 +1,7 @@
 //! One client's socket, the heads that arrive on it, and the answer that is written to it.
 //!
-//! What a connection may do, and until when, is for `admission` to say; nothing here waits. epoll
-//! reports readiness once per edge, so each connection remembers whether there may be more to read.
+//! `admission` decides what a connection may do, and until when. Nothing here waits. epoll reports
+//! readiness once per edge, so each connection remembers whether there may be more to read.
 
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,19 +12,20 @@ use rustix::event::epoll::EventFlags;
 use socket2::SockRef;
 
 use super::head::{self, Refusal};
-use super::inbox::{Id, Last};
+use super::inbox::{After, Id};
 use crate::http::answer::Bytes;
 
-/// Bytes read at a time, and so the most of a pipeline that is held while a request is being
-/// answered.
-pub(super) const READ: usize = 2 << 10;
-/// How many bytes are read and dropped when a client goes on sending after its last answer or a
-/// refusal, so that they do not reset the connection: RFC 9112 §9.6.
+/// The most bytes read at a time, and so the most of a pipeline that is held while a request is
+/// being answered.
+pub(super) const READ_SIZE: usize = 2 << 10;
+/// The most bytes that are read and dropped after the last answer or a refusal. Unread ones would
+/// reset the connection before the client has read the answer: RFC 9112 §9.6.
 const DROPPED_BYTES: usize = 32 << 10;
-/// The most bytes of empty lines before a request: RFC 9112 §2.2 asks servers to ignore one line, and
-/// a client that sends nothing else must not keep the front busy.
-const EMPTY_LINES: usize = 16;
+/// The most bytes of empty lines at one time before a request. RFC 9112 §2.2 asks servers to ignore
+/// one line; a client that floods the front with them is refused.
+const MAX_EMPTY_LINES: usize = 16;
 
+/// A client's socket and its bytes.
 pub(super) struct Connection {
     pub(super) id: Id,
     stream: TcpStream,
@@ -32,22 +33,23 @@ pub(super) struct Connection {
     client: Box<str>,
     /// What arrived and was not forwarded. An idle connection has no buffer.
     received: Vec<u8>,
-    /// The first bytes of it, which contain no complete head.
+    /// How many of the first bytes of `received` are known to contain no complete head.
     searched: usize,
     unsent: Option<Unsent>,
-    /// The kernel may have bytes for us, or the end.
+    /// The kernel may have more bytes, or the end of the stream.
     readable: bool,
-    /// The client will send no more.
+    /// The client has shut down its side of the stream.
     half_closed: bool,
+    /// Bytes read and dropped since the last answer or a refusal.
     dropped: usize,
 }
 
-/// An answer for which the send buffer had no room.
+/// An answer that the send buffer had no room for, or only for a part of it.
 struct Unsent {
     bytes: Bytes,
     /// How many bytes of it have been written.
     from: usize,
-    last: Last,
+    after: After,
 }
 
 /// The outcome of looking for a head.
@@ -57,7 +59,7 @@ pub(super) enum Next {
     Forwarded,
     /// A part of one is held.
     Partial,
-    /// Not a byte of one.
+    /// No byte of one is held.
     Nothing,
     /// The client sends no more.
     End,
@@ -66,7 +68,7 @@ pub(super) enum Next {
     Refused(Refusal),
 }
 
-/// What is known of a client whose bytes are dropped.
+/// Whether a client whose bytes are dropped may send more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Input {
     /// It may send more.
@@ -81,7 +83,7 @@ pub(super) enum Input {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// The kernel has all of it.
-    Complete(Last),
+    Complete(After),
     Partly,
     /// The connection was reset.
     Gone,
@@ -90,9 +92,9 @@ pub(super) enum Written {
 /// How a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Close {
-    /// The kernel goes on delivering what the client has not read.
+    /// The kernel keeps delivering what the client has not received yet.
     Deliver,
-    /// The connection is reset, so that the kernel drops at once what is unread.
+    /// The connection is reset, so that the kernel drops unread bytes at once.
     Discard,
     /// Reset if anything is unread.
     DiscardUnread,
@@ -137,8 +139,8 @@ impl Connection {
         self.readable || self.searched < self.received.len()
     }
 
-    /// Whether the method of the request that is held, partial or refused, is HEAD.
-    pub(super) fn is_head(&self) -> bool {
+    /// Whether the method of the request that is held is HEAD; it may be partial.
+    pub(super) fn has_method_head(&self) -> bool {
         self.received.starts_with(b"HEAD ")
     }
 
@@ -150,17 +152,17 @@ impl Connection {
     }
 
     /// Looks for the next head, in what is held and in what the kernel has, and adds it to `heads`,
-    /// rewritten for `tiny_http`. `scratch`, of [`READ`] bytes, is overwritten.
+    /// rewritten for `tiny_http`. `scratch`, of [`READ_SIZE`] bytes, is overwritten.
     pub(super) fn next_head(&mut self, scratch: &mut [u8], heads: &mut Vec<u8>) -> Next {
         loop {
             if self.searched < self.received.len() {
                 match find_head(&self.received, self.searched, &self.client, heads) {
                     Ok(Found::Head { end }) => {
-                        self.take(end);
+                        self.discard_first(end);
                         return Next::Forwarded;
                     }
                     Ok(Found::None { begin }) => {
-                        self.take(begin);
+                        self.discard_first(begin);
                         self.searched = self.received.len();
                     }
                     Err(refusal) => return Next::Refused(refusal),
@@ -195,7 +197,7 @@ impl Connection {
     }
 
     /// Removes the first bytes of what is held, and frees their memory.
-    fn take(&mut self, count: usize) {
+    fn discard_first(&mut self, count: usize) {
         if count > 0 {
             self.received = self.received.get(count..).unwrap_or_default().to_vec();
         }
@@ -207,8 +209,8 @@ impl Connection {
             match (&self.stream).read(scratch) {
                 Ok(0) => return Received::End,
                 Ok(count) => {
-                    // Less than there was room for is all there was, except for the end, which may
-                    // have arrived with the same edge.
+                    // A short read has emptied the kernel's buffer. Only the end of the stream,
+                    // which may have come with the same edge, is still to be read.
                     self.readable = count == scratch.len() || self.half_closed;
                     return Received::Bytes(count);
                 }
@@ -221,11 +223,11 @@ impl Connection {
     }
 
     /// Writes as much of an answer as the send buffer has room for, and keeps the rest.
-    pub(super) fn write(&mut self, bytes: Bytes, last: Last) -> Written {
-        self.write_from(Unsent { bytes, from: 0, last })
+    pub(super) fn write(&mut self, bytes: Bytes, after: After) -> Written {
+        self.write_from(Unsent { bytes, from: 0, after })
     }
 
-    /// Writes more of what was kept.
+    /// Writes as much of the rest as the send buffer now has room for.
     pub(super) fn write_more(&mut self) -> Written {
         self.unsent.take().map_or(Written::Partly, |unsent| self.write_from(unsent))
     }
@@ -236,20 +238,20 @@ impl Connection {
             Err(_) => return Written::Gone,
         }
         if unsent.from == unsent.bytes.length() {
-            return Written::Complete(unsent.last);
+            return Written::Complete(unsent.after);
         }
         self.unsent = Some(unsent);
         Written::Partly
     }
 
-    /// Writes the answer to a head that is refused, and then the end.
+    /// Writes the answer to a refused head, and ends the stream.
     pub(super) fn refuse(&mut self, answer: &Bytes) {
-        // If there is no room for it, the client has not read the answer before either.
+        // If there is no room for it, the client has not even read its previous answer.
         let _ = write_now(&self.stream, answer, 0);
         self.finish();
     }
 
-    /// Writes the end, and drops what is held.
+    /// Ends the stream towards the client, and drops what is held.
     pub(super) fn finish(&mut self) {
         // It fails only when the connection was reset.
         let _ = self.stream.shutdown(Shutdown::Write);
@@ -257,7 +259,7 @@ impl Connection {
         self.searched = 0;
     }
 
-    /// Reads and drops what the client sends after its end.
+    /// Reads and drops what the client still sends, up to [`DROPPED_BYTES`].
     pub(super) fn drop_input(&mut self, scratch: &mut [u8]) -> Input {
         while self.dropped < DROPPED_BYTES {
             match self.read(scratch) {
@@ -270,14 +272,14 @@ impl Connection {
         Input::Over
     }
 
-    /// Bytes of answers that are in the kernel's memory because the client does not read them. Those
-    /// in ours cost little: all answers share the document.
+    /// Bytes of answers in the kernel's memory that the client has not acknowledged. Those in
+    /// `unsent` cost little and do not count: all answers share the document.
     pub(super) fn unread(&self) -> usize {
         unacknowledged(&self.stream)
     }
 
-    /// Whether the client has everything. The end of the stream may be on its way, which the kernel
-    /// counts as one byte.
+    /// Whether the client has acknowledged everything, except perhaps the end of the stream, which
+    /// the kernel counts as one byte.
     pub(super) fn has_read_all(&self) -> bool {
         self.unsent.is_none() && self.unread() <= 1
     }
@@ -317,7 +319,7 @@ fn find_head(
     heads: &mut Vec<u8>,
 ) -> Result<Found, Refusal> {
     let begin = head::empty_lines(bytes);
-    if begin > EMPTY_LINES {
+    if begin > MAX_EMPTY_LINES {
         return Err(head::EMPTY_LINES);
     }
     let bytes = bytes.get(begin..).unwrap_or_default();
@@ -343,8 +345,8 @@ fn write_now(mut stream: &TcpStream, bytes: &Bytes, from: usize) -> io::Result<u
     }
 }
 
-/// Bytes that were written and that the peer has not acknowledged: tcp(7), SIOCOUTQ, for which no
-/// maintained crate has a safe call.
+/// Bytes that were written and that the peer has not acknowledged: tcp(7), SIOCOUTQ, which is the
+/// same number as TIOCOUTQ. No maintained crate has a safe call for it.
 #[expect(unsafe_code, reason = "ioctl(2) takes a pointer; rustix has no safe call for SIOCOUTQ")]
 fn unacknowledged(stream: &TcpStream) -> usize {
     let mut bytes: std::ffi::c_int = 0;

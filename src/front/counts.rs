@@ -1,5 +1,4 @@
-//! What the front counts since its start and reports, and the lines that it logs about single
-//! connections.
+//! What the front counts and reports, and the log lines about single connections.
 
 use std::collections::BTreeMap;
 use std::ops::Add;
@@ -8,21 +7,21 @@ use std::time::Instant;
 use log::{info, warn};
 
 use super::head::Refusal;
-use crate::logging::{self, Line};
+use crate::logging::{self, LineKind};
 
 /// Connections since the start of the front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    pub(crate) accepted: u64,
+    pub(super) accepted: u64,
     /// Requests that were refused, by status; their connections end.
-    pub(crate) refused: BTreeMap<u16, u64>,
-    pub(crate) evicted: u64,
+    pub(super) refused: BTreeMap<u16, u64>,
+    pub(super) evicted: u64,
     /// Closed because the client did not read its answers.
-    pub(crate) unread: u64,
+    pub(super) unread: u64,
     /// Closed because no worker answered in time.
-    pub(crate) unanswered: u64,
+    pub(super) unanswered: u64,
     /// Closed because the kernel had no memory to watch them.
-    pub(crate) rejected: u64,
+    pub(super) rejected: u64,
 }
 
 /// The state of a front.
@@ -33,7 +32,7 @@ pub(crate) struct Report {
     pub(crate) counts: Counts,
 }
 
-/// Why the front closed a connection, where that is counted.
+/// A reason for which the front closes a connection, and which it counts and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Refused(Refusal),
@@ -48,12 +47,12 @@ impl Counts {
     pub(super) fn note(&mut self, event: Event, peer: &str) {
         let (count, line) = match event {
             Event::Refused(Refusal { status, .. }) => {
-                (self.refused.entry(status).or_default(), Line::Refused)
+                (self.refused.entry(status).or_default(), LineKind::Refused)
             }
-            Event::Evicted => (&mut self.evicted, Line::Evicted),
-            Event::Unread => (&mut self.unread, Line::Closed),
-            Event::Unanswered => (&mut self.unanswered, Line::Closed),
-            Event::Rejected => (&mut self.rejected, Line::Closed),
+            Event::Evicted => (&mut self.evicted, LineKind::Evicted),
+            Event::Unread => (&mut self.unread, LineKind::Closed),
+            Event::Unanswered => (&mut self.unanswered, LineKind::Closed),
+            Event::Rejected => (&mut self.rejected, LineKind::Closed),
         };
         *count += 1;
         if !logging::admits(line) {
@@ -76,8 +75,9 @@ impl Counts {
         }
     }
 
-    /// How many connections the front closed, for whatever reason.
-    pub(crate) fn shut_out(&self) -> u64 {
+    /// How many connections the front closed for one of the reasons that it counts. Those closed
+    /// because they were idle, or by the client, are not among them.
+    pub(crate) fn total_closed(&self) -> u64 {
         let Self { refused, evicted, unread, unanswered, rejected, .. } = self;
         [evicted, unread, unanswered, rejected].into_iter().chain(refused.values()).sum()
     }

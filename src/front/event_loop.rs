@@ -1,6 +1,6 @@
 //! The front's loop: waits for readiness events and messages, and handles them.
 //!
-//! It carries out what `admission` decides. Nothing in it waits for a client or a worker.
+//! It carries out what `admission` decides. It never waits for a client or a worker.
 
 use std::fmt;
 use std::io;
@@ -13,26 +13,26 @@ use log::warn;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event as Readiness, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
 
+use super::acceptor::{Accepted, Acceptor};
 use super::admission::{Admission, Phase, Room, TooManyHeld};
-use super::connection::{Close, Connection, Input, Next, READ, Written};
+use super::connection::{Close, Connection, Input, Next, READ_SIZE, Written};
 use super::counts::{Counts, Event, Report};
 use super::head::{self, Refusal};
-use super::inbox::{Id, Inbox, Last, Message};
+use super::inbox::{After, Id, Inbox, Message};
 use super::lane::Lane;
-use super::listener;
 use crate::http::answer::{self, Bytes};
-use crate::logging::{self, Line};
+use crate::logging::{self, LineKind};
 
-/// Connections accepted in one turn of the loop, so that those which are open do not wait for long.
-const ACCEPTED: usize = 64;
-/// Events received from the kernel in one turn.
-const EVENTS: usize = 256;
-/// When to try again after the kernel had no descriptor or no memory for a connection.
-const SHORTAGE: Duration = Duration::from_millis(20);
+/// The most connections accepted in one turn of the loop, so that open ones do not wait for long.
+const MAX_ACCEPTS: usize = 64;
+/// The most events received from the kernel in one turn.
+const MAX_EVENTS: usize = 256;
+/// How long to wait after the kernel had no descriptor or no memory for a connection.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 
-/// The sources of events besides connections, whose ids are far smaller.
+/// The sources of events other than connections. No connection has one of these ids: its slot, in
+/// the lower 32 bits, is far smaller.
 const OF_LISTENER: u64 = u64::MAX;
 const OF_INBOX: u64 = u64::MAX - 1;
 const OF_LANE: u64 = u64::MAX - 2;
@@ -59,24 +59,17 @@ impl fmt::Display for Ended {
 /// What the front's thread owns.
 pub(super) struct Loop {
     epoll: OwnedFd,
-    /// `None` once no more connections are accepted.
-    listener: Option<TcpListener>,
-    /// A connection may be waiting at the listener.
-    waiting: bool,
-    /// When to accept again, if not now.
-    retry: Option<Instant>,
-    /// While the program stops: how many more connections are accepted at most.
-    left_to_accept: Option<usize>,
+    acceptor: Acceptor,
     inbox: Arc<Inbox>,
     lane: Lane,
     admission: Admission,
     /// By slot.
     connections: Vec<Option<Connection>>,
-    /// That of the last connection.
+    /// Of the last connection that was accepted: see [`Id`].
     generation: u32,
     last_accepted: Option<Instant>,
     counts: Counts,
-    scratch: [u8; READ],
+    scratch: [u8; READ_SIZE],
 }
 
 impl Loop {
@@ -84,7 +77,7 @@ impl Loop {
         listener: TcpListener,
         lane: Lane,
         inbox: Arc<Inbox>,
-        most: usize,
+        max_connections: usize,
     ) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let edge = EventFlags::IN | EventFlags::ET;
@@ -94,23 +87,20 @@ impl Loop {
         epoll::add(&epoll, &lane, EventData::new_u64(OF_LANE), EventFlags::ET)?;
         Ok(Self {
             epoll,
-            listener: Some(listener),
-            waiting: true,
-            retry: None,
-            left_to_accept: None,
+            acceptor: Acceptor::new(listener),
             inbox,
             lane,
-            admission: Admission::new(most),
+            admission: Admission::new(max_connections),
             connections: Vec::new(),
             generation: 0,
             last_accepted: None,
             counts: Counts::default(),
-            scratch: [0; READ],
+            scratch: [0; READ_SIZE],
         })
     }
 
     pub(super) fn run(mut self) -> Ended {
-        let mut events = Vec::with_capacity(EVENTS);
+        let mut events = Vec::with_capacity(MAX_EVENTS);
         let mut messages = Vec::new();
         loop {
             if let Err(ended) = self.turn(&mut events, &mut messages) {
@@ -141,22 +131,22 @@ impl Loop {
         for Readiness { flags, data } in events.drain(..) {
             match data.u64() {
                 OF_INBOX => {}
-                OF_LISTENER => self.waiting = true,
+                OF_LISTENER => self.acceptor.note(),
                 OF_LANE => return Err(Ended::LaneHungUp),
                 number => self.on_ready(Id::from_number(number), flags, now),
             }
             self.lane.flush_if_long().map_err(Ended::Lane)?;
         }
-        if self.waiting && self.retry.is_none_or(|at| at <= now) {
+        if self.acceptor.due(now).is_some_and(|at| at <= now) {
             self.accept(now)?;
         }
         self.expire(now);
         self.lane.flush().map_err(Ended::Lane)
     }
 
-    /// How long there is nothing to do if nothing happens; `None` without limit.
+    /// How long to wait for an event; `None`: until there is one.
     fn wait(&self) -> Option<Timespec> {
-        let accept = if self.waiting { self.retry.or_else(|| Some(Instant::now())) } else { None };
+        let accept = self.acceptor.due(Instant::now());
         let next = [self.admission.deadline(), accept].into_iter().flatten().min()?;
         Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
     }
@@ -164,61 +154,46 @@ impl Loop {
     // New connections.
 
     fn accept(&mut self, now: Instant) -> Result<(), Ended> {
-        self.retry = None;
-        for _ in 0..ACCEPTED {
-            if self.left_to_accept == Some(0) {
-                self.listener = None;
-            }
-            let Some(listener) = &self.listener else {
-                self.waiting = false;
+        self.acceptor.resume();
+        for _ in 0..MAX_ACCEPTS {
+            if !self.acceptor.is_open() {
                 return Ok(());
-            };
+            }
             let room = self.admission.room(now);
             if let Room::WaitUntil(at) = room {
-                self.retry = Some(at);
+                self.acceptor.pause(at);
                 return Ok(());
             }
-            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-            match acceptfrom_with(listener, flags) {
-                Ok((socket, peer)) => {
+            match self.acceptor.accept() {
+                Accepted::Connection(stream, peer) => {
                     if let Room::Evict(slot) = room {
                         self.evict(slot);
                     }
-                    self.left_to_accept = self.left_to_accept.map(|left| left.saturating_sub(1));
-                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    self.open(socket.into(), peer, now);
+                    self.open(stream, peer, now);
                 }
-                Err(Errno::AGAIN) => {
-                    self.waiting = false;
+                Accepted::Gone => {}
+                Accepted::None => {
                     self.admission.none_waiting();
-                    if self.left_to_accept.is_some() {
-                        self.listener = None;
-                    }
                     return Ok(());
                 }
-                Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(error @ (Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT)) => {
-                    return Err(Ended::Listener(error));
-                }
-                Err(error) => {
-                    if logging::admits(Line::Shortage) {
+                Accepted::Shortage(error) => {
+                    if logging::admits(LineKind::Shortage) {
                         warn!(error:%; "cannot accept a connection, retrying");
                     }
-                    self.retry = Some(now + SHORTAGE);
+                    self.acceptor.pause(now + SHORTAGE_PAUSE);
                     return Ok(());
                 }
+                Accepted::Broken(error) => return Err(Ended::Listener(error)),
             }
         }
         Ok(())
     }
 
-    fn open(&mut self, stream: TcpStream, peer: Option<SocketAddr>, now: Instant) {
+    fn open(&mut self, stream: TcpStream, peer: SocketAddr, now: Instant) {
         self.counts.accepted += 1;
         self.last_accepted = Some(now);
         self.generation = self.generation.wrapping_add(1);
         let slot = self.admission.insert(now);
-        // There is no client of another family than IP.
-        let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         let Some(id) = Id::new(slot, self.generation) else { return self.admission.remove(slot) };
         let connection = Connection::new(id, stream, peer);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
@@ -232,12 +207,12 @@ impl Loop {
         if let Some(place) = self.connections.get_mut(slot) {
             *place = Some(connection);
         }
-        // Its request has mostly arrived already. A connection that has waited at the listener must not
-        // wait again for its event, behind thousands of others.
+        // Its request has usually arrived by now. A connection that has waited at the listener
+        // should not wait again for its event, behind thousands of others.
         self.next_head(slot, now);
     }
 
-    // Their requests and answers.
+    // Requests and answers.
 
     fn connection(&mut self, slot: usize) -> Option<&mut Connection> {
         self.connections.get_mut(slot)?.as_mut()
@@ -253,7 +228,8 @@ impl Loop {
         let Some((slot, connection)) = self.find(id) else { return };
         connection.note(flags);
         match self.admission.phase(slot) {
-            // Its request is in tiny_http's queue; the slot is vacant once that is answered.
+            // Its request is in tiny_http's queue. Even if it was reset, it keeps its slot until
+            // the answer, so that the connection limit bounds that queue too.
             Some(Phase::Answering) => {}
             _ if flags.contains(EventFlags::ERR) => self.close(slot, Close::Deliver),
             Some(Phase::Idle | Phase::ReadingHead) => self.next_head(slot, now),
@@ -283,21 +259,16 @@ impl Loop {
 
     fn handle(&mut self, message: Message, now: Instant) {
         match message {
-            Message::Answer { to, bytes, last } => self.answer(to, bytes, last, now),
+            Message::Answer { to, bytes, after } => self.answer(to, bytes, after, now),
             Message::NoAnswer { to } => {
                 if let Some((slot, _)) = self.find(to) {
-                    self.shut_out(slot, Event::Unanswered);
+                    self.close_counted(slot, Event::Unanswered);
                 }
             }
-            Message::StopAccepting => {
-                // As many as the kernel may have queued.
-                self.left_to_accept = Some(listener::BACKLOG);
-                self.waiting = true;
-            }
+            Message::StopAccepting => self.acceptor.stop(),
             Message::Report(sender) => {
                 let report = Report {
-                    is_quiet: self.admission.is_quiet(now)
-                        && (self.left_to_accept.is_none() || self.listener.is_none()),
+                    is_quiet: self.admission.is_quiet(now) && !self.acceptor.is_stopping(),
                     last_accepted: self.last_accepted,
                     counts: self.counts.clone(),
                 };
@@ -307,16 +278,16 @@ impl Loop {
         }
     }
 
-    fn answer(&mut self, to: Id, bytes: Bytes, last: Last, now: Instant) {
+    fn answer(&mut self, to: Id, bytes: Bytes, after: After, now: Instant) {
         let slot = to.slot();
         if self.admission.phase(slot) != Some(Phase::Answering) {
             return;
         }
         let Some((_, connection)) = self.find(to) else { return };
         let length = bytes.length();
-        let written = connection.write(bytes, last);
+        let written = connection.write(bytes, after);
         self.admission.add_unread(slot, length);
-        self.written(slot, &written, now);
+        self.after_write(slot, &written, now);
         if self.admission.is_unread_over() {
             self.close_excess_unread();
         }
@@ -325,16 +296,16 @@ impl Loop {
     fn write_more(&mut self, slot: usize, now: Instant) {
         let Some(connection) = self.connection(slot) else { return };
         let written = connection.write_more();
-        self.written(slot, &written, now);
+        self.after_write(slot, &written, now);
     }
 
-    fn written(&mut self, slot: usize, written: &Written, now: Instant) {
+    fn after_write(&mut self, slot: usize, written: &Written, now: Instant) {
         match written {
             Written::Gone => self.close(slot, Close::Deliver),
-            // It counts as progress each time that there is room.
+            // The time limit starts again each time the send buffer has room.
             Written::Partly => self.admission.set_phase(slot, Phase::Writing, now),
-            Written::Complete(Last::Yes) => self.finish(slot, now),
-            Written::Complete(Last::No) => {
+            Written::Complete(After::Close) => self.finish(slot, now),
+            Written::Complete(After::KeepAlive) => {
                 self.admission.set_phase(slot, Phase::Idle, now);
                 if self.connection(slot).is_some_and(|connection| connection.has_more()) {
                     self.next_head(slot, now);
@@ -343,39 +314,38 @@ impl Loop {
         }
     }
 
-    // How they end.
+    // The end of connections.
 
     fn expire(&mut self, now: Instant) {
         while let Some((slot, phase)) = self.admission.expired(now) {
             match phase {
                 Phase::ReadingHead => self.refuse(slot, head::TOO_SLOW, now),
-                Phase::Answering => self.shut_out(slot, Event::Unanswered),
-                Phase::Writing => self.shut_out(slot, Event::Unread),
-                Phase::Idle | Phase::Closing if !self.has_read_all(slot) => {
-                    self.shut_out(slot, Event::Unread);
-                }
-                Phase::Refused => self.close(slot, Close::DiscardUnread),
-                Phase::Idle | Phase::Closing => self.close(slot, Close::Deliver),
+                Phase::Answering => self.close_counted(slot, Event::Unanswered),
+                Phase::Writing => self.close_counted(slot, Event::Unread),
+                Phase::Idle | Phase::Closing | Phase::Refused => match self.finished(slot) {
+                    Some(how) => self.close(slot, how),
+                    None => self.close_counted(slot, Event::Unread),
+                },
             }
         }
     }
 
-    /// Answers without `tiny_http`, and lets the client read that before the connection is closed.
+    /// Answers without `tiny_http`, and gives the client time to read that before closing.
     fn refuse(&mut self, slot: usize, refusal: Refusal, now: Instant) {
         let Some(connection) = self.connections.get_mut(slot).and_then(Option::as_mut) else {
             return;
         };
-        let method = if connection.is_head() { "HEAD" } else { "GET" };
+        let method = if connection.has_method_head() { "HEAD" } else { "GET" };
         connection.refuse(&answer::refusal(method, refusal.status, SystemTime::now()));
         self.counts.note(Event::Refused(refusal), connection.peer());
-        // Nothing is held now, which cannot be too much.
+        // It cannot fail: nothing is held any more.
         let _ = self.admission.set_held(slot, 0);
         self.admission.set_phase(slot, Phase::Refused, now);
         self.drop_input(slot);
     }
 
-    /// No request follows: the client sees the end, and the connection is closed when it has read
-    /// everything.
+    /// No request follows: ends the stream towards the client, and closes the connection once the
+    /// client has received everything.
     fn finish(&mut self, slot: usize, now: Instant) {
         let Some(connection) = self.connection(slot) else { return };
         connection.finish();
@@ -385,43 +355,53 @@ impl Loop {
     }
 
     fn drop_input(&mut self, slot: usize) {
-        let Self { connections, scratch, admission, .. } = self;
+        let Self { connections, scratch, .. } = self;
         let Some(Some(connection)) = connections.get_mut(slot) else { return };
-        let is_refused = admission.phase(slot) == Some(Phase::Refused);
         match connection.drop_input(scratch) {
             Input::Gone => self.close(slot, Close::Deliver),
-            Input::Over if is_refused => self.close(slot, Close::DiscardUnread),
-            Input::Over if connection.has_read_all() => self.close(slot, Close::Deliver),
-            Input::Over | Input::Open => {}
+            Input::Over => {
+                if let Some(how) = self.finished(slot) {
+                    self.close(slot, how);
+                }
+            }
+            Input::Open => {}
         }
     }
 
-    fn has_read_all(&mut self, slot: usize) -> bool {
-        self.connection(slot).is_none_or(|connection| connection.has_read_all())
+    /// How to close a connection that gets no more answers, without counting it; `None` if that
+    /// would discard something which its client has not read.
+    fn finished(&mut self, slot: usize) -> Option<Close> {
+        match self.admission.phase(slot)? {
+            // It was counted as refused.
+            Phase::Refused => Some(Close::DiscardUnread),
+            Phase::Idle | Phase::Closing => {
+                self.connection(slot)?.has_read_all().then_some(Close::Deliver)
+            }
+            Phase::ReadingHead | Phase::Answering | Phase::Writing => None,
+        }
     }
 
     fn evict(&mut self, slot: usize) {
-        match self.admission.phase(slot) {
-            // The refusal was counted.
-            Some(Phase::Refused) => self.close(slot, Close::DiscardUnread),
-            Some(Phase::Closing) if self.has_read_all(slot) => self.close(slot, Close::Deliver),
-            _ => self.shut_out(slot, Event::Evicted),
+        let is_over = matches!(self.admission.phase(slot), Some(Phase::Closing | Phase::Refused));
+        match self.finished(slot).filter(|_| is_over) {
+            Some(how) => self.close(slot, how),
+            None => self.close_counted(slot, Event::Evicted),
         }
     }
 
-    /// Frees the kernel's memory of what has been left unread longest.
+    /// Measures how much is unread, and closes the connections that `admission` names.
     fn close_excess_unread(&mut self) {
         for slot in self.admission.unread_slots() {
             let unread = self.connection(slot).map_or(0, |connection| connection.unread());
             self.admission.set_unread(slot, unread);
         }
         for slot in self.admission.excess_unread() {
-            self.shut_out(slot, Event::Unread);
+            self.close_counted(slot, Event::Unread);
         }
     }
 
     /// Closes a connection for a reason that is counted and logged.
-    fn shut_out(&mut self, slot: usize, event: Event) {
+    fn close_counted(&mut self, slot: usize, event: Event) {
         let Self { connections, counts, .. } = self;
         if let Some(Some(connection)) = connections.get(slot) {
             counts.note(event, connection.peer());
@@ -434,7 +414,7 @@ impl Loop {
             connection.close(how);
             self.admission.remove(slot);
             // There is room now.
-            self.retry = None;
+            self.acceptor.resume();
         }
     }
 }

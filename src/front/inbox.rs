@@ -1,8 +1,8 @@
 //! Messages to the front: answers from workers, and requests from `lifecycle`.
 //!
-//! Workers know a connection by its [`Id`] only, and have no socket. The front is woken only when it
-//! may be waiting. The messages and that flag are under one lock, so no wake is lost: whoever posts
-//! after [`Inbox::collect`] sees the flag.
+//! Workers know a connection only by its [`Id`], and have no socket. The front is woken only when
+//! it may be waiting. The messages and the flag for that are under one lock, so no wake-up is lost:
+//! a thread that posts after [`Inbox::collect`] sees the flag.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
@@ -15,8 +15,8 @@ use super::counts::Report;
 use crate::http::answer::Bytes;
 use crate::locks::lock;
 
-/// Names one connection for the life of the program: its slot, and a generation that tells it from
-/// earlier connections in this slot. The 32 bits of that repeat after four billion connections.
+/// Identifies a connection: its slot, and a generation of 32 bits that distinguishes it from
+/// earlier connections in that slot. It repeats only after four billion connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Id(u64);
 
@@ -44,9 +44,10 @@ impl Id {
     }
 }
 
+/// A message to the front.
 pub(crate) enum Message {
-    /// The whole answer to the request that this connection sent last.
-    Answer { to: Id, bytes: Bytes, last: Last },
+    /// The complete answer to the last request of this connection.
+    Answer { to: Id, bytes: Bytes, after: After },
     /// There will be no answer: the worker panicked.
     NoAnswer { to: Id },
     /// Accept the connections that are queued in the kernel, then no more.
@@ -55,11 +56,13 @@ pub(crate) enum Message {
     Report(Sender<Report>),
 }
 
-/// Whether an answer is the last one on its connection.
+/// What happens to a connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Last {
-    Yes,
-    No,
+pub(crate) enum After {
+    /// The answer is the last one.
+    Close,
+    /// Another request may follow.
+    KeepAlive,
 }
 
 #[derive(Default)]
@@ -68,6 +71,7 @@ struct State {
     front_waits: bool,
 }
 
+/// The messages for one front. Any thread may post; only the front collects.
 pub(crate) struct Inbox {
     state: Mutex<State>,
     wake: OwnedFd,
@@ -94,8 +98,8 @@ impl Inbox {
         }
     }
 
-    /// Moves the messages so far into `messages`, which must be empty. When there are none, the front
-    /// counts as waiting from now on, and the next message wakes it.
+    /// Moves the messages so far into `messages`, which must be empty. If there are none, the front
+    /// counts as waiting from now on, and the next message wakes it up.
     pub(super) fn collect(&self, messages: &mut Vec<Message>) {
         let mut state = lock(&self.state);
         std::mem::swap(&mut state.messages, messages);
@@ -103,7 +107,7 @@ impl Inbox {
     }
 }
 
-/// What becomes readable when the front has to wake up.
+/// The descriptor that becomes readable when the front has to wake up.
 impl AsFd for Inbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()

@@ -1,17 +1,16 @@
 //! The lane: the one way to `tiny_http`, which serves a private Unix socket and nothing else.
 //!
-//! Request heads go one way; nothing comes back, since workers answer through the inbox. Nobody else
-//! can connect: the listening socket has room for one connection, which is ours or the program does
-//! not start, and it is shut before `tiny_http` sees it.
+//! Request heads go one way. Nothing comes back: workers answer through the inbox. No other process
+//! can use the lane: the listening socket has room for one connection, and if that is not ours, the
+//! program does not start. The socket is shut down before `tiny_http` sees it.
 //!
 //! An abstract Unix name has no permissions, so any process in the network namespace could connect
-//! between listen(2) and shutdown(2). With a backlog of 0 the kernel queues one connection (unix(7),
-//! listen(2)), and whoever is second, we or a stranger, gets EAGAIN: that is how a stranger who was
-//! first is noticed. The kernel chooses the name (autobind), so that two gateways in one network
-//! namespace do not use the same.
+//! between listen(2) and shutdown(2). With a backlog of 0 the kernel queues one connection
+//! (unix(7), listen(2)), and a second one gets EAGAIN. If that is ours, another process was first.
+//! The kernel chooses the name (autobind), so that it is unique in the network namespace.
 //!
 //! `tiny_http`'s accept loop ends with an error after that one connection, because its listener is
-//! shut. Its `Server` is never dropped: `Drop` panics on a listener without a path.
+//! shut down. Its `Server` is never dropped: `Drop` panics on a listener without a path.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
@@ -23,10 +22,12 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tiny_http::Server;
 
-/// How long `tiny_http` may take to read the first head; before that it starts five threads.
+/// How long `tiny_http` may take to read the first head, which includes the start of five threads.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The path of the first head.
 const PROBE: &str = "/lane";
-/// The longest buffer that is kept between two turns of the front's loop, in bytes.
+/// From this length, in bytes, the heads are written before the end of a turn. It is also the most
+/// capacity that the buffer keeps between two turns.
 const KEPT_BUFFER: usize = 64 << 10;
 
 /// Why the lane could not be opened.
@@ -34,7 +35,7 @@ const KEPT_BUFFER: usize = 64 << 10;
 pub(crate) enum LaneError {
     Socket(io::Error),
     /// Another process connected first.
-    Stranger,
+    OtherProcess,
     Server(io::Error),
     /// The first head did not come out at the other end.
     NoHead,
@@ -44,7 +45,7 @@ impl fmt::Display for LaneError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(error) => write!(out, "cannot open a private Unix socket: {error}"),
-            Self::Stranger => out.write_str(
+            Self::OtherProcess => out.write_str(
                 "another process in this network namespace connected first to the private Unix \
                  socket, as only an attacker would: find it, stop it, and start again",
             ),
@@ -54,13 +55,14 @@ impl fmt::Display for LaneError {
     }
 }
 
+/// The front's end of the private connection to `tiny_http`.
 pub(super) struct Lane {
     stream: UnixStream,
     /// Heads that are not yet written.
     pub(super) heads: Vec<u8>,
 }
 
-/// Starts `tiny_http` and returns the way to it, through which a first head has been sent.
+/// Starts `tiny_http` and returns the lane to it, after a first head has gone through.
 pub(super) fn open() -> Result<(&'static Server, Lane), LaneError> {
     let listener = listen().map_err(LaneError::Socket)?;
     let stream = connect_first(&listener)?;
@@ -70,7 +72,7 @@ pub(super) fn open() -> Result<(&'static Server, Lane), LaneError> {
         .map_err(|error| LaneError::Server(io::Error::other(error)))?;
     let server: &'static Server = Box::leak(Box::new(server));
     prove(server, &stream)?;
-    // If a panic drops a request, the kernel discards the answer that tiny_http writes for it.
+    // If a panic drops a request, tiny_http tries to answer it: now that write fails.
     stream.shutdown(Shutdown::Read).map_err(LaneError::Socket)?;
     Ok((server, Lane { stream, heads: Vec::new() }))
 }
@@ -84,11 +86,11 @@ fn listen() -> io::Result<Socket> {
     Ok(listener)
 }
 
-/// Takes that room; an error when another process has done so before.
+/// Connects to `listener`; an error if another process has connected before.
 fn connect_first(listener: &Socket) -> Result<UnixStream, LaneError> {
     let connect = || {
         let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // So that it does not wait until a stranger's connection is accepted.
+        // Otherwise it would wait until the other process's connection is accepted.
         stream.set_nonblocking(true)?;
         stream.connect(&listener.local_addr()?)?;
         stream.set_nonblocking(false)?;
@@ -96,11 +98,11 @@ fn connect_first(listener: &Socket) -> Result<UnixStream, LaneError> {
     };
     connect().map_err(|error: io::Error| {
         let is_full = error.kind() == ErrorKind::WouldBlock;
-        if is_full { LaneError::Stranger } else { LaneError::Socket(error) }
+        if is_full { LaneError::OtherProcess } else { LaneError::Socket(error) }
     })
 }
 
-/// Sends one head, and waits until it has come out and `tiny_http`'s accept loop has ended.
+/// Sends one head, and waits until `tiny_http` has returned it and its accept loop has ended.
 fn prove(server: &Server, mut stream: &UnixStream) -> Result<(), LaneError> {
     let probe = format!("GET {PROBE} HTTP/1.1\r\n\r\n");
     stream.write_all(probe.as_bytes()).map_err(LaneError::Socket)?;
@@ -112,7 +114,7 @@ fn prove(server: &Server, mut stream: &UnixStream) -> Result<(), LaneError> {
                 drop(request.into_writer());
             }
             Ok(None) => return Err(LaneError::NoHead),
-            // EINVAL: accept(2) on a listener that is shut.
+            // EINVAL: accept(2) on a listener that is shut down.
             Err(error) if error.kind() == ErrorKind::InvalidInput => shut = true,
             Err(error) => return Err(LaneError::Server(error)),
         }
@@ -121,13 +123,13 @@ fn prove(server: &Server, mut stream: &UnixStream) -> Result<(), LaneError> {
 }
 
 impl Lane {
-    /// Writes the heads so far if they are long: those of a whole turn could take much memory.
+    /// Writes the heads so far if they are long: all heads of a turn could need much memory.
     pub(super) fn flush_if_long(&mut self) -> io::Result<()> {
         if self.heads.len() < KEPT_BUFFER { Ok(()) } else { self.flush() }
     }
 
-    /// Writes the heads so far. It waits while `tiny_http`'s reader lags behind, which itself never
-    /// waits; there is at most one head of each connection.
+    /// Writes the heads so far. It waits while `tiny_http`'s reader lags behind. That is short: the
+    /// reader itself never waits, and there is at most one head per connection.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.heads.is_empty() {
             return Ok(());
@@ -139,7 +141,7 @@ impl Lane {
     }
 }
 
-/// What hangs up when `tiny_http` stops reading.
+/// The descriptor, which reports a hang-up when `tiny_http` stops reading.
 impl AsFd for Lane {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
@@ -151,27 +153,27 @@ mod tests {
     use super::*;
 
     /// As another process of the network namespace would connect.
-    fn stranger(listener: &Socket) -> io::Result<Socket> {
-        let stranger = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        stranger.set_nonblocking(true).unwrap();
-        stranger.connect(&listener.local_addr().unwrap()).map(|()| stranger)
+    fn other_process(listener: &Socket) -> io::Result<Socket> {
+        let other = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        other.set_nonblocking(true).unwrap();
+        other.connect(&listener.local_addr().unwrap()).map(|()| other)
     }
 
     #[test]
-    fn a_stranger_who_was_first_is_noticed() {
+    fn another_process_that_connected_first_is_noticed() {
         let listener = listen().unwrap();
-        let _stranger = stranger(&listener).unwrap();
+        let _other = other_process(&listener).unwrap();
         let refused = connect_first(&listener).unwrap_err();
-        assert!(matches!(refused, LaneError::Stranger), "{refused}");
+        assert!(matches!(refused, LaneError::OtherProcess), "{refused}");
     }
 
     #[test]
-    fn nobody_gets_in_beside_us() {
+    fn no_other_process_can_connect() {
         let listener = listen().unwrap();
         let _ours = connect_first(&listener).unwrap();
-        assert_eq!(stranger(&listener).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(other_process(&listener).unwrap_err().kind(), ErrorKind::WouldBlock);
         listener.shutdown(Shutdown::Read).unwrap();
-        assert_eq!(stranger(&listener).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(other_process(&listener).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         // Ours was there before, and is accepted after.
         assert!(listener.accept().is_ok());
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::InvalidInput);

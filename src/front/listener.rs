@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
-/// Connections that the kernel queues until they are accepted, at most net.core.somaxconn.
+/// The most connections that the kernel queues until they are accepted; net.core.somaxconn may
+/// lower it.
 pub(super) const BACKLOG: usize = 1024;
-/// The send buffer, in bytes: room for any key set of a usual size. The kernel doubles it, for its own
-/// bookkeeping. The rest of a longer answer stays with the front.
+/// The send buffer, in bytes: room for a key set of any usual size. The kernel doubles it, for its
+/// own bookkeeping. The front keeps the rest of a longer answer.
 const SEND_BUFFER: usize = 64 << 10;
 /// The receive buffer, in bytes, which the kernel doubles: most heads are shorter, and a longer one
-/// arrives in pieces. By default the kernel lets it grow to megabytes, which count against the
-/// container's limit: the buffers of all connections together must fit into that.
+/// arrives in pieces. By default the kernel lets it grow to megabytes, but the buffers of all
+/// connections together must fit into the container's memory limit.
 const RECEIVE_BUFFER: usize = 2 << 10;
 /// How long sent bytes may stay unacknowledged before the kernel closes the connection: RFC 5482.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time without a packet after which the kernel checks whether the client is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(45);
 
-/// Listens on `address`, or on all addresses: by IPv6 and IPv4, or by IPv4 alone where the kernel has
-/// no IPv6. An error comes with the address that was tried.
+/// Listens on `address`; `None`: on all addresses of IPv6 and IPv4, or of IPv4 alone if the kernel
+/// has no IPv6. An error comes with the address that was tried.
 pub(super) fn listen(
     address: Option<IpAddr>,
     port: u16,
@@ -48,7 +49,7 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        // Whatever net.ipv6.bindv6only says: `::` means IPv4 as well.
+        // `::` means IPv4 as well, whatever net.ipv6.bindv6only says.
         socket.set_only_v6(false)?;
     }
     socket.set_tcp_nodelay(true)?;

@@ -1,21 +1,22 @@
 //! The front: one thread owns every client socket of a listener.
 //!
 //! ```text
-//! client <-> front: accept, limits, read a head, check and rewrite it --lane--> tiny_http: parse, queue
-//!              ^---------------- inbox: answers, by connection -----------------  workers: answer
+//! client <-> front: accept, limits, read, check, rewrite a head --lane--> tiny_http: parse, queue
+//!              ^------------- inbox: answers, by connection ------------  workers: answer
 //! ```
 //!
-//! `tiny_http` has no limits of its own, so it serves a private socket (`lane.rs`) and sees
-//! only complete heads that were checked and rewritten (`head`), at most one of each connection. Workers
-//! take the requests from it and post their answers to the inbox (`inbox.rs`), and the front writes
-//! them. Which connection may stay, and until when, is decided by a pure state machine
-//! (`admission`). Around it is a loop that waits for readiness events and for answers, and for
-//! nothing else (`event_loop.rs`). When the loop ends, so does the program.
+//! `tiny_http` has no limits of its own, so it serves a private socket (`lane.rs`). It sees only
+//! complete heads that were checked and rewritten (`head`), at most one per connection. Workers
+//! receive the requests from it and post their answers to the inbox (`inbox.rs`); the front writes
+//! them. A pure state machine decides which connection may stay, and until when (`admission`). The
+//! loop around it waits for readiness events and answers, and never for a client (`event_loop.rs`).
+//! When the loop ends, so does the program.
 //!
-//! Invariant: a connection's socket, bytes and state belong to the front's thread alone, so there
-//! is no lock and no atomic for them, and no request can begin while its connection is being evicted.
+//! Invariant: a connection's socket, bytes and state belong to the front's thread alone. So they
+//! need no lock and no atomic, and no request can begin while its connection is being evicted.
 
-pub(crate) mod admission;
+mod acceptor;
+mod admission;
 mod connection;
 mod counts;
 mod event_loop;
@@ -37,10 +38,10 @@ use tiny_http::Server;
 
 pub(crate) use counts::{Counts, Report};
 use event_loop::Loop;
-pub(crate) use inbox::{Id, Inbox, Last, Message};
+pub(crate) use inbox::{After, Id, Inbox, Message};
 use lane::LaneError;
 
-/// How long the front may take to report. It never waits for a client, so it is fast.
+/// How long the front may take to report. It never waits for a client, so this is ample.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Descriptors for everything but public connections: the admin listener and its connections,
 /// upstream, files, and what the fronts themselves need.
@@ -48,7 +49,7 @@ const OTHER_DESCRIPTORS: usize = 64;
 /// The least connection limit, however few descriptors there are.
 const FEWEST: usize = 4;
 
-/// A front's thread, and the means to talk to it.
+/// The handle of a front's thread.
 pub(crate) struct Front {
     address: SocketAddr,
     server: &'static Server,
@@ -74,11 +75,11 @@ impl fmt::Display for FrontError {
     }
 }
 
-/// Raises the soft limit of descriptors to the hard one (getrlimit(2), `RLIMIT_NOFILE`), and returns
-/// how many public connections they suffice for, at one each.
+/// Raises the soft limit of descriptors to the hard one (getrlimit(2), `RLIMIT_NOFILE`). Returns
+/// how many public connections that allows, at one descriptor each.
 pub(crate) fn affordable_connections() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    // Every process may; if it is forbidden all the same, the soft limit is what there is.
+    // Any process may do so. If a sandbox forbids it, the soft limit applies.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -86,20 +87,21 @@ pub(crate) fn affordable_connections() -> usize {
 }
 
 impl Front {
-    /// Listens on `port` of `address`, or of all addresses; starts `tiny_http` behind a lane, and the
-    /// thread called `name`, which serves at most `most` connections at one time.
+    /// Listens on `port` of `address` (`None`: of all addresses), and starts `tiny_http` behind a
+    /// lane. Starts the thread called `name`, which serves at most `max_connections` at one time.
     pub(crate) fn start(
         name: &str,
         address: Option<IpAddr>,
         port: u16,
-        most: usize,
+        max_connections: usize,
     ) -> Result<Self, FrontError> {
         let listener = listener::listen(address, port)
             .map_err(|(address, cause)| FrontError::Listen { address, cause })?;
         let address = listener.local_addr().map_err(FrontError::Io)?;
         let (server, lane) = lane::open().map_err(FrontError::Lane)?;
         let inbox = Arc::new(Inbox::new().map_err(|error| FrontError::Io(error.into()))?);
-        let front = Loop::new(listener, lane, Arc::clone(&inbox), most).map_err(FrontError::Io)?;
+        let front = Loop::new(listener, lane, Arc::clone(&inbox), max_connections)
+            .map_err(FrontError::Io)?;
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
@@ -110,17 +112,17 @@ impl Front {
         Ok(Self { address, server, inbox, thread })
     }
 
-    /// Where it listens.
+    /// The address on which it listens, with the port that the kernel chose if it was 0.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where workers take requests from.
+    /// The server from which workers receive requests.
     pub(crate) const fn server(&self) -> &'static Server {
         self.server
     }
 
-    /// Where workers post answers.
+    /// The inbox to which workers post answers.
     pub(crate) const fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
     }
@@ -130,12 +132,12 @@ impl Front {
         self.thread.is_finished()
     }
 
-    /// Connections that are queued in the kernel are still accepted; the kernel refuses later ones.
+    /// Accepts the connections that the kernel has queued, then closes the listening socket.
     pub(crate) fn stop_accepting(&self) {
         self.inbox.post(&mut vec![Message::StopAccepting]);
     }
 
-    /// `None` when it has ended, or has not answered within [`REPORT_TIMEOUT`].
+    /// The front's state; `None` when it has ended, or has not reported within [`REPORT_TIMEOUT`].
     pub(crate) fn report(&self) -> Option<Report> {
         let (sender, receiver) = mpsc::channel();
         self.inbox.post(&mut vec![Message::Report(sender)]);

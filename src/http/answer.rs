@@ -1,8 +1,8 @@
 //! Pure: answers as bytes, head and body.
 //!
-//! Per answer only those lines are made that depend on the moment: `Date`, `Cache-Control` and
-//! `Expires`. Nothing of upstream's answer except the checked document is in here: no header, status
-//! or text.
+//! For a document, only the lines that depend on the time are made for each answer: `Date`,
+//! `Cache-Control` and `Expires`. Of upstream's answer, only the checked document is used: no
+//! header, status or text.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::reason::Reason;
 
-use super::Request;
 use super::representation::{Representation, constant_headers};
 use super::routes::DOCUMENT_METHODS;
+use super::{Connection, Request};
 
-/// The room for the head of an answer, in bytes: all of them fit.
+/// The initial capacity for the head of an answer, in bytes: every head fits.
 const HEAD_LENGTH: usize = 512;
 
 /// A complete answer.
@@ -65,21 +65,21 @@ pub(crate) fn document(
     let is_unchanged = matches(&request.if_none_match, &document.etag);
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
     if is_unchanged {
-        head(&mut bytes, 304, fresh.now, request);
+        write_head(&mut bytes, 304, fresh.now, request);
         bytes.extend_from_slice(constant_headers(&document.etag).as_bytes());
     } else {
-        head(&mut bytes, 200, fresh.now, request);
+        write_head(&mut bytes, 200, fresh.now, request);
         bytes.extend_from_slice(document.headers.as_bytes());
     }
-    line(&mut bytes, format_args!("Cache-Control: public, max-age={max_age}"));
-    line(&mut bytes, format_args!("Expires: {}\r\n", httpdate::HttpDate::from(expires)));
+    write_line(&mut bytes, format_args!("Cache-Control: public, max-age={max_age}"));
+    write_line(&mut bytes, format_args!("Expires: {}\r\n", httpdate::HttpDate::from(expires)));
     let has_body = !is_unchanged && request.method != "HEAD";
     let body = has_body.then(|| Arc::clone(&document.body));
     Answer { status: if is_unchanged { 304 } else { 200 }, bytes: Bytes { head: bytes, body } }
 }
 
-/// Whether one of the entity tags in `if_none_match` is `etag`, by weak comparison: RFC 9110 §13.1.2
-/// and §8.8.3.2. A list is read up to its first syntax error.
+/// Whether one of the entity tags in `if_none_match` is `etag`, by weak comparison: RFC 9110
+/// §13.1.2 and §8.8.3.2. A list is read up to its first syntax error.
 fn matches(if_none_match: &[&str], etag: &str) -> bool {
     if_none_match.iter().any(|value| {
         let mut rest = value.trim_matches([' ', '\t']);
@@ -106,7 +106,7 @@ pub(crate) fn text(request: &Request<'_>, now: SystemTime, status: u16, text: &s
     with_text(request, now, status, text, None)
 }
 
-/// 502: no copy can be served, and upstream fails. `retry_after` is rounded up to whole seconds.
+/// 502: no copy of the document can be served. `retry_after` is rounded up to seconds, at least 1.
 pub(crate) fn unavailable(
     request: &Request<'_>,
     now: SystemTime,
@@ -131,14 +131,14 @@ fn with_text(
     header: Option<&str>,
 ) -> Answer {
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
-    head(&mut bytes, status, now, request);
-    line(&mut bytes, format_args!("Content-Type: text/plain; charset=utf-8"));
-    line(&mut bytes, format_args!("Content-Length: {}", text.len()));
-    line(&mut bytes, format_args!("Cache-Control: no-store"));
-    line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
-    line(&mut bytes, format_args!("X-Content-Type-Options: nosniff"));
+    write_head(&mut bytes, status, now, request);
+    write_line(&mut bytes, format_args!("Content-Type: text/plain; charset=utf-8"));
+    write_line(&mut bytes, format_args!("Content-Length: {}", text.len()));
+    write_line(&mut bytes, format_args!("Cache-Control: no-store"));
+    write_line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
+    write_line(&mut bytes, format_args!("X-Content-Type-Options: nosniff"));
     if let Some(header) = header {
-        line(&mut bytes, format_args!("{header}"));
+        write_line(&mut bytes, format_args!("{header}"));
     }
     bytes.extend_from_slice(b"\r\n");
     let body = (request.method != "HEAD").then(|| text.as_bytes().into());
@@ -147,39 +147,43 @@ fn with_text(
 
 /// The front's answer to a head that it refuses, which is the last one on its connection.
 pub(crate) fn refusal(method: &str, status: u16, now: SystemTime) -> Bytes {
-    let request =
-        Request { method, path: "", if_none_match: Vec::new(), connection: Some("close") };
-    text(&request, now, status, &format!("{}\n", reason(status).to_ascii_lowercase())).bytes
+    let request = Request {
+        method,
+        path: "",
+        if_none_match: Vec::new(),
+        connection: Some(Connection::Close),
+    };
+    text(&request, now, status, &format!("{}\n", reason_phrase(status).to_ascii_lowercase())).bytes
 }
 
 /// 204, the answer to a CORS preflight (Fetch standard, "CORS-preflight request"), valid for a day.
 pub(crate) fn preflight(request: &Request<'_>, now: SystemTime) -> Answer {
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
-    head(&mut bytes, 204, now, request);
-    line(&mut bytes, format_args!("Allow: {DOCUMENT_METHODS}"));
-    line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
-    line(&mut bytes, format_args!("Access-Control-Allow-Methods: {DOCUMENT_METHODS}"));
-    line(&mut bytes, format_args!("Access-Control-Allow-Headers: *"));
-    line(&mut bytes, format_args!("Access-Control-Max-Age: 86400"));
-    line(&mut bytes, format_args!("Cache-Control: no-store\r\n"));
+    write_head(&mut bytes, 204, now, request);
+    write_line(&mut bytes, format_args!("Allow: {DOCUMENT_METHODS}"));
+    write_line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
+    write_line(&mut bytes, format_args!("Access-Control-Allow-Methods: {DOCUMENT_METHODS}"));
+    write_line(&mut bytes, format_args!("Access-Control-Allow-Headers: *"));
+    write_line(&mut bytes, format_args!("Access-Control-Max-Age: 86400"));
+    write_line(&mut bytes, format_args!("Cache-Control: no-store\r\n"));
     Answer { status: 204, bytes: Bytes { head: bytes, body: None } }
 }
 
 /// Status line, `Date` (RFC 9110 §6.6.1) and, where the request needs one, `Connection`.
-fn head(bytes: &mut Vec<u8>, status: u16, now: SystemTime, request: &Request<'_>) {
-    line(bytes, format_args!("HTTP/1.1 {status} {}", reason(status)));
-    line(bytes, format_args!("Date: {}", httpdate::HttpDate::from(now)));
+fn write_head(bytes: &mut Vec<u8>, status: u16, now: SystemTime, request: &Request<'_>) {
+    write_line(bytes, format_args!("HTTP/1.1 {status} {}", reason_phrase(status)));
+    write_line(bytes, format_args!("Date: {}", httpdate::HttpDate::from(now)));
     if let Some(connection) = request.connection {
-        line(bytes, format_args!("Connection: {connection}"));
+        write_line(bytes, format_args!("Connection: {}", connection.value()));
     }
 }
 
-fn line(bytes: &mut Vec<u8>, line: std::fmt::Arguments<'_>) {
+fn write_line(bytes: &mut Vec<u8>, line: std::fmt::Arguments<'_>) {
     // Writing to a vector cannot fail.
     let _ = write!(bytes, "{line}\r\n");
 }
 
-const fn reason(status: u16) -> &'static str {
+const fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",

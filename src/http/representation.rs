@@ -1,12 +1,12 @@
 //! Pure: a document in the form in which it is served.
 //!
-//! Everything that does not depend on the moment is made here, once a fetch.
+//! Everything that does not depend on the time of the request is made here, once per fetch.
 
 use std::sync::Arc;
 
 use crate::documents::Kind;
 
-/// A selected representation, as RFC 9110 §3.2 has it: the same bytes for every client.
+/// A representation (RFC 9110 §3.2): the same bytes for every client.
 pub(crate) struct Representation {
     /// Shared by all answers that are being written.
     pub(super) body: Arc<[u8]>,

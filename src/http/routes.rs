@@ -1,7 +1,7 @@
-//! Pure: from a method and a path to a route. The path of a request target is found by `front/head`.
+//! Pure: from a method and a path to a route. `front/head` finds the path in the request target.
 //!
-//! Paths match byte for byte, without decoding and without redirects: an ingress or a cache in front
-//! must compare what is compared here.
+//! Paths match byte for byte, without decoding or redirects, so that an ingress or a cache in front
+//! of the gateway cannot see another path than this module.
 
 use crate::documents::{DISCOVERY_PATH, JWKS_PATH, Kind};
 
@@ -22,11 +22,11 @@ pub(crate) enum Probe {
     Healthz,
 }
 
-/// What a path stands for.
+/// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     Document(Kind),
-    /// A document, if the issuer, which is not known yet, turns out to have this path.
+    /// Perhaps a document: the issuer is not known yet, and this may be below its path.
     UnknownIssuer,
     Probe(Probe),
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_published_jwks_uri_cannot_take_a_probes_or_the_discovery_documents_path() {
+    fn a_published_jwks_uri_cannot_replace_a_probe_or_the_discovery_document() {
         for taken in ["/livez", "/.well-known/openid-configuration"] {
             let route = public("GET", taken, &paths("", Some(taken)));
             assert_ne!(route, JWKS, "{taken}");

@@ -46,7 +46,7 @@ impl Failure {
         }
     }
 
-    /// Whether the other document would fail in the same way, so that there is no use in asking for it.
+    /// Whether the other document would fail in the same way, so that it need not be fetched.
     pub(crate) fn concerns_both(&self) -> bool {
         matches!(
             self.reason(),
@@ -61,7 +61,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Token { .. } => {
-                "make SA_TOKEN_PATH a token of the gateway's ServiceAccount \
+                "point SA_TOKEN_PATH to a token of the gateway's ServiceAccount \
                  (automountServiceAccountToken)"
             }
             Self::Unreachable { .. } => {
@@ -76,8 +76,8 @@ impl Failure {
                  raise UPSTREAM_TIMEOUT_SECONDS"
             }
             Self::UntrustedCertificate { .. } => {
-                "make SA_CA_CERT_PATH the CA of the API server's certificate, and UPSTREAM_HOST \
-                 one of its names"
+                "point SA_CA_CERT_PATH to the CA of the API server's certificate, and use one of \
+                 the certificate's names in UPSTREAM_HOST"
             }
             Self::Unauthorized => {
                 "the token is expired, revoked or from another cluster: check whether SA_TOKEN_PATH \

@@ -1,10 +1,10 @@
 //! The API server: two GETs with the gateway's own token, limited in time and size, over TLS that
 //! trusts the cluster's CA and nothing else.
 //!
-//! The kubelet replaces the files of token and CA while the program runs, so both are read again for
-//! each fetch: a few kilobytes once in `CACHE_TTL_SECONDS` cost less than watching them. Defaults of
-//! ureq are set here one by one and never relied on. Everything that upstream sends besides the
-//! document, such as headers and error texts, stays here.
+//! The token file and the CA file may change while the program runs, so both are read again for
+//! each fetch: a few kilobytes per `CACHE_TTL_SECONDS` cost less than watching them. Every option
+//! of ureq that matters is set here; its defaults are not relied on. What upstream sends besides
+//! the document, such as headers and error texts, never leaves this module.
 //!
 //! Invariant: one thread, the refresher, uses it, so there is no lock.
 
@@ -26,7 +26,7 @@ use ureq::unversioned::transport::DefaultConnector;
 pub(crate) use failure::Failure;
 use resolver::{BoundedResolver, LookupError};
 pub(crate) use trust::CaError;
-use trust::{Token, certificate_error};
+use trust::{Token, certificate_error, certificates, read_ca};
 
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
 
@@ -34,11 +34,11 @@ const USER_AGENT: &str = concat!("kube-issuer-gateway/", env!("CARGO_PKG_VERSION
 /// The longest response head, in bytes; kube-apiserver's has some 500.
 const MAX_HEADER_BYTES: usize = 16 << 10;
 
-/// Where the API server is, and the files of what it takes to talk to it.
+/// Where the API server is, and which token and CA to use.
 pub(crate) struct Settings {
     /// Scheme, authority and path, without a slash at its end.
     pub(crate) base: String,
-    /// Of one fetch in total, including the retry.
+    /// The time limit of one fetch in total, including the retries.
     pub(crate) timeout: Duration,
     pub(crate) token_path: PathBuf,
     pub(crate) ca_path: PathBuf,
@@ -55,31 +55,32 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Reads the CA file; an error when it cannot be used.
     pub(crate) fn new(settings: Settings) -> Result<Self, CaError> {
-        let ca = CaError::read(&settings.ca_path)?;
-        let agent = agent(&CaError::certificates(&settings.ca_path, &ca)?);
+        let ca = read_ca(&settings.ca_path)?;
+        let agent = agent(&certificates(&settings.ca_path, &ca)?);
         Ok(Self { settings, ca, agent })
     }
 
-    /// Fetches one document, as upstream sent it, within `UPSTREAM_TIMEOUT_SECONDS` in total.
+    /// Fetches one document, as upstream sent it, within `UPSTREAM_TIMEOUT_SECONDS` in total. A 401
+    /// is tried once more, with the token read again.
     pub(crate) fn fetch(&mut self, kind: Kind) -> Result<Vec<u8>, Failure> {
-        self.follow_ca();
+        self.reload_ca_if_changed();
         let deadline = Instant::now() + self.settings.timeout;
-        match self.exchange(kind, deadline) {
+        match self.fetch_once(kind, deadline) {
             // The kubelet may have replaced the token since it was read.
-            Err(Failure::Unauthorized) => self.exchange(kind, deadline),
+            Err(Failure::Unauthorized) => self.fetch_once(kind, deadline),
             outcome => outcome,
         }
     }
 
-    /// Uses the CA file from now on if it has changed, and closes the connections that were opened by
-    /// the old one. A file that cannot be used is logged and changes nothing.
-    fn follow_ca(&mut self) {
+    /// If the CA file has changed, uses it from now on, and closes the connections that were opened
+    /// with the old one. A file that cannot be used is logged, and the old one stays in use.
+    fn reload_ca_if_changed(&mut self) {
         let path = &self.settings.ca_path;
-        let changed = CaError::read(path).and_then(|ca| {
+        let changed = read_ca(path).and_then(|ca| {
             if ca == self.ca {
                 return Ok(None);
             }
-            Ok(Some((agent(&CaError::certificates(path, &ca)?), ca)))
+            Ok(Some((agent(&certificates(path, &ca)?), ca)))
         });
         match changed {
             Ok(None) => {}
@@ -91,11 +92,11 @@ impl Upstream {
         }
     }
 
-    fn exchange(&self, kind: Kind, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    fn fetch_once(&self, kind: Kind, deadline: Instant) -> Result<Vec<u8>, Failure> {
         let token = Token::read(&self.settings.token_path)?;
         match self.get(kind, &token, deadline) {
-            // That upstream has closed a keep-alive connection shows only when it is used. A GET may
-            // be sent again: RFC 9110 §9.2.2.
+            // Upstream may have closed the keep-alive connection, which is noticed only when it is
+            // used. A GET may be sent again: RFC 9110 §9.2.2.
             Err(ureq::Error::Io(error)) if is_dead_connection(&error) => {
                 self.get(kind, &token, deadline)
             }
@@ -104,7 +105,8 @@ impl Upstream {
         .map_err(|error| self.failure(error))?
     }
 
-    /// One request and its response; the inner result is what upstream's status means.
+    /// One request and its response. The outer error is one of the transport; the inner one is an
+    /// unexpected status.
     fn get(
         &self,
         kind: Kind,
@@ -156,7 +158,7 @@ impl Upstream {
     }
 }
 
-/// Sets everything of ureq whose default could change for the worse.
+/// An agent with every option set whose default in ureq is unsuitable, or could become so.
 fn agent(certificates: &[Certificate<'static>]) -> Agent {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(certificates))
@@ -173,13 +175,13 @@ fn agent(certificates: &[Certificate<'static>]) -> Agent {
         .max_response_header_size(MAX_HEADER_BYTES)
         .max_idle_connections(1)
         .max_idle_connections_per_host(1)
-        // kube-apiserver keeps an idle connection for longer than any CACHE_TTL_SECONDS in use.
+        // Longer than the default CACHE_TTL_SECONDS, so that the next round can use it again.
         .max_idle_age(Duration::from_secs(90))
         .build();
     Agent::with_parts(config, DefaultConnector::default(), BoundedResolver::default())
 }
 
-/// Whether a request may have failed only because upstream had closed the connection before.
+/// Whether a request may have failed only because upstream had already closed the connection.
 fn is_dead_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,7 +1,7 @@
-//! DNS look-ups towards upstream, within a time limit.
+//! DNS look-ups of upstream's name, within a time limit.
 //!
-//! ureq's own resolver starts a thread for each look-up too, without a limit on their number, and
-//! panics when none can be started.
+//! ureq's own resolver also starts a thread for each look-up, but does not limit their number, and
+//! panics when a thread cannot be started.
 
 use std::fmt;
 use std::io;
@@ -15,8 +15,11 @@ use http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// Concurrent DNS look-ups: getaddrinfo cannot be cancelled, so hung ones pile up.
+/// The most concurrent DNS look-ups: getaddrinfo(3) cannot be cancelled, so hung ones would pile
+/// up.
 const MAX_LOOKUPS: usize = 4;
+/// The most addresses of a name that are tried: ureq's array has room for 16.
+const MAX_ADDRESSES: usize = 16;
 
 /// Resolves each name in a thread of its own, of which at most [`MAX_LOOKUPS`] run at one time.
 #[derive(Debug, Default)]
@@ -37,7 +40,7 @@ pub(crate) enum LookupError {
 impl fmt::Display for LookupError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooMany => write!(out, "{MAX_LOOKUPS} look-ups are hanging already"),
+            Self::TooMany => write!(out, "{MAX_LOOKUPS} earlier look-ups are still running"),
             Self::Thread(error) => write!(out, "cannot start a thread for the look-up: {error}"),
             Self::Lookup(error) => write!(out, "{error}"),
             Self::NoAddress => out.write_str("the name has no address"),
@@ -70,8 +73,7 @@ impl Resolver for BoundedResolver {
             Err(_) => self.look_up(address, &timeout)?,
         };
         let mut addresses = self.empty();
-        // ureq's array has room for 16.
-        found.into_iter().take(16).for_each(|address| addresses.push(address));
+        found.into_iter().take(MAX_ADDRESSES).for_each(|address| addresses.push(address));
         if addresses.is_empty() { Err(LookupError::NoAddress.into()) } else { Ok(addresses) }
     }
 }

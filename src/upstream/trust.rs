@@ -1,4 +1,4 @@
-//! Credentials towards upstream: the gateway's own token, and the CAs that it trusts.
+//! The gateway's own token, and the CAs that it trusts for upstream.
 
 use std::fmt;
 use std::io;
@@ -13,6 +13,7 @@ use super::failure::Failure;
 pub(super) struct Token(pub(super) HeaderValue);
 
 impl Token {
+    /// An error when the file cannot be read or contains no token.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let failed = |cause| Failure::Token { path: path.to_owned(), cause };
         let text = std::fs::read_to_string(path).map_err(failed)?;
@@ -39,36 +40,35 @@ pub(crate) struct CaError {
     cause: io::Error,
 }
 
-impl CaError {
-    pub(super) fn read(path: &Path) -> Result<Vec<u8>, Self> {
-        std::fs::read(path).map_err(|cause| Self { path: path.to_owned(), cause })
-    }
-
-    /// The certificates of a bundle in PEM: RFC 7468 §5. At least one, and each a valid anchor.
-    ///
-    /// rustls-pemfile is archived (RUSTSEC-2025-0134). It is a thin wrapper around rustls-pki-types,
-    /// which is maintained and does the parsing; only this function would change.
-    pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<Certificate<'static>>, Self> {
-        let failed = |cause| Self { path: path.to_owned(), cause };
-        let mut certificates = Vec::new();
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in rustls_pemfile::certs(&mut &*pem) {
-            let certificate = certificate.map_err(failed)?;
-            certificates.push(Certificate::from_der(&certificate).to_owned());
-            roots.add(certificate).map_err(|error| failed(io::Error::other(error)))?;
-        }
-        if certificates.is_empty() {
-            return Err(failed(io::Error::other("it contains no certificate in PEM")));
-        }
-        Ok(certificates)
-    }
-}
-
 impl fmt::Display for CaError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, cause } = self;
-        write!(out, "SA_CA_CERT_PATH {path:?} cannot be used as a bundle of CAs: {cause}")
+        write!(out, "SA_CA_CERT_PATH {path:?} cannot be used as a CA bundle: {cause}")
     }
+}
+
+/// The bytes of the CA file.
+pub(super) fn read_ca(path: &Path) -> Result<Vec<u8>, CaError> {
+    std::fs::read(path).map_err(|cause| CaError { path: path.to_owned(), cause })
+}
+
+/// The certificates of a bundle in PEM: RFC 7468 §5. At least one, and each a valid anchor.
+///
+/// rustls-pemfile is archived (RUSTSEC-2025-0134). It is a thin wrapper around rustls-pki-types,
+/// which is maintained and does the parsing; only this function would change.
+pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<Certificate<'static>>, CaError> {
+    let failed = |cause| CaError { path: path.to_owned(), cause };
+    let mut certificates = Vec::new();
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls_pemfile::certs(&mut &*pem) {
+        let certificate = certificate.map_err(failed)?;
+        certificates.push(Certificate::from_der(&certificate).to_owned());
+        roots.add(certificate).map_err(|error| failed(io::Error::other(error)))?;
+    }
+    if certificates.is_empty() {
+        return Err(failed(io::Error::other("it contains no PEM certificate")));
+    }
+    Ok(certificates)
 }
 
 /// Why rustls rejected upstream's certificate, if that is what failed.

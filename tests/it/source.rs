@@ -101,7 +101,7 @@ fn uses(module: &str, code: &str) -> Vec<Use> {
     while let Some(first) = lines.by_ref().find(is_use) {
         let mut tree = first.split_once("use ").unwrap().1.to_owned();
         while !tree.contains(';') {
-            tree.push_str(lines.next().expect("a semicolon"));
+            tree.push_str(lines.next().unwrap());
         }
         let tree = tree.split(';').next().unwrap_or_default().to_owned();
         assert!(!tree.contains('*'), "{module}: a glob in `use {tree}`");

@@ -1,14 +1,15 @@
 //! Pure: which connections may stay, until when, and which one is closed for a new one.
 //!
-//! A state machine that is told what happens and says what to do. It knows connections by their slot
-//! only: no socket, lock, thread or clock. `now` is an argument of each call and must not decrease.
-//! The front's loop carries out what it says; `fuzz/lives.rs` states its promises, and drives it at
-//! random.
+//! A state machine: the front's loop reports what happens and carries out what the machine decides.
+//! It knows a connection only by its slot, and has no socket, lock, thread or clock: `now` is an
+//! argument of each call and must not decrease. `fuzz/lives.rs` states its promises and tests them
+//! with random input.
 //!
-//! Invariant: each open connection is in exactly one queue, that of its [`Phase`] and [`Kind`], in the
-//! order in which they entered the phase. All of a queue have the same time limit, so the first one
-//! expires first and has been idle longest. Only [`Admission::excess_unread`],
-//! [`Admission::unread_slots`] and [`Admission::is_quiet`] look at more than the first of each queue.
+//! Invariant: each open connection is in exactly one queue, that of its [`Phase`] and
+//! [`RequestCount`]. A queue is in the order in which its connections entered the phase. All of
+//! them have the same time limit, so the first expires first and has been idle longest. Only
+//! [`Admission::excess_unread`], [`Admission::unread_slots`] and [`Admission::is_quiet`] look at
+//! more than the first of a queue.
 
 mod limits;
 mod phase;
@@ -21,8 +22,8 @@ use limits::{
     NEW_GRACE, PATIENCE, RECHECK, SMALL_HEAD, UNREAD_BYTES, UNREAD_LEFT, UNREAD_MEASURED,
     UNREAD_OF_ONE,
 };
-use phase::Kind;
 pub(crate) use phase::Phase;
+use phase::RequestCount;
 use queues::Queues;
 
 /// Whether the connection that waits at the listener can be accepted.
@@ -31,7 +32,7 @@ pub(crate) enum Room {
     Free,
     /// After the connection in this slot was closed.
     Evict(usize),
-    /// Not before this time, which is later than now, or before a connection has been removed.
+    /// Not yet: ask again at this time, which is later than now, or once a connection was removed.
     WaitUntil(Instant),
 }
 
@@ -41,8 +42,8 @@ pub(crate) struct TooManyHeld;
 
 struct Entry {
     phase: Phase,
-    /// Since when it has been in its phase, and so how long it has been idle. Single bytes of a head
-    /// do not count as activity.
+    /// When it entered its phase, from which its idle time counts. Further bytes of a partial head
+    /// do not change it.
     since: Instant,
     requests: u32,
     /// Bytes of heads.
@@ -52,18 +53,19 @@ struct Entry {
 }
 
 impl Entry {
-    const fn kind(&self) -> Kind {
+    const fn count(&self) -> RequestCount {
         match self.requests {
-            0 => Kind::None,
-            1 => Kind::One,
-            _ => Kind::More,
+            0 => RequestCount::None,
+            1 => RequestCount::One,
+            _ => RequestCount::Several,
         }
     }
 }
 
+/// The state of all connections of one front.
 pub(crate) struct Admission {
     /// The connection limit.
-    most: usize,
+    max_connections: usize,
     /// By slot.
     entries: Vec<Option<Entry>>,
     vacant: Vec<usize>,
@@ -78,10 +80,10 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// For at most `most` connections at one time.
-    pub(crate) fn new(most: usize) -> Self {
+    /// For at most `max_connections` at one time.
+    pub(crate) fn new(max_connections: usize) -> Self {
         Self {
-            most,
+            max_connections,
             entries: Vec::new(),
             vacant: Vec::new(),
             open: 0,
@@ -95,13 +97,14 @@ impl Admission {
 
     // Connections that come and go.
 
-    /// Called while a connection waits at the listener.
+    /// Whether the connection that waits at the listener can be accepted.
     ///
-    /// Eviction order: connections past their grace, longest idle first; then keep-alive ones past
-    /// theirs; when [`PATIENCE`] has run out, the one idle longest, of keep-alive connections or of
-    /// the others, whichever are more.
+    /// Evicted first is the longest idle of the new connections past their grace and the keep-alive
+    /// ones idle for [`KEEP_ALIVE_PREFERRED`]; then a keep-alive one past its grace. When
+    /// [`PATIENCE`] has run out, one within its grace is evicted: a keep-alive one if more than
+    /// half of the places are theirs, else a new one.
     pub(crate) fn room(&mut self, now: Instant) -> Room {
-        if self.open < self.most {
+        if self.open < self.max_connections {
             return Room::Free;
         }
         if let Some(slot) = self.past_grace(now) {
@@ -115,33 +118,34 @@ impl Admission {
             self.impatient_until = Some(now + IMPATIENCE);
             return Room::Evict(slot);
         }
-        let silent = self.longest_idle(Kind::None);
+        let silent = self.longest_idle(RequestCount::None);
         Room::WaitUntil(silent.map_or(now + RECHECK, |(since, _)| since + LEAST_GRACE))
     }
 
     /// The connection to evict first, of those past their grace.
     fn past_grace(&self, now: Instant) -> Option<usize> {
-        let (new, keep_alive) = (self.longest_idle_new(), self.longest_idle(Kind::More));
+        let (new, keep_alive) = (self.longest_idle_new(), self.longest_idle(RequestCount::Several));
         let not_preferred =
             [idle_for(new, NEW_GRACE, now), idle_for(keep_alive, KEEP_ALIVE_PREFERRED, now)];
         let first = not_preferred.into_iter().flatten().min();
         first.or_else(|| idle_for(keep_alive, KEEP_ALIVE_GRACE, now)).map(|(_, slot)| slot)
     }
 
-    /// When a connection will be past its grace.
+    /// When the next new and the next keep-alive connection will be past their grace.
     fn next_past_grace(&self) -> impl Iterator<Item = Instant> {
         let new = self.longest_idle_new().map(|(since, _)| since + NEW_GRACE);
-        let keep_alive = self.longest_idle(Kind::More).map(|(since, _)| since + KEEP_ALIVE_GRACE);
+        let keep_alive =
+            self.longest_idle(RequestCount::Several).map(|(since, _)| since + KEEP_ALIVE_GRACE);
         [new, keep_alive].into_iter().flatten()
     }
 
-    /// The connection to evict when all are within their grace. Neither keep-alive connections nor
-    /// the others can keep more than half of the places from each other.
+    /// The connection to evict when all are within their grace. Keep-alive connections are spared
+    /// unless they have more than half of the places, so that neither kind can crowd out the other.
     fn within_grace(&self, now: Instant) -> Option<usize> {
-        let silent = idle_for(self.longest_idle(Kind::None), LEAST_GRACE, now);
-        let new = [silent, self.longest_idle(Kind::One)].into_iter().flatten().min();
-        let keep_alive = self.longest_idle(Kind::More);
-        let first = if self.evictable(Kind::More) > self.most / 2 {
+        let silent = idle_for(self.longest_idle(RequestCount::None), LEAST_GRACE, now);
+        let new = [silent, self.longest_idle(RequestCount::One)].into_iter().flatten().min();
+        let keep_alive = self.longest_idle(RequestCount::Several);
+        let first = if self.evictable(RequestCount::Several) > self.max_connections / 2 {
             keep_alive.or(new)
         } else {
             new.or(keep_alive)
@@ -166,14 +170,14 @@ impl Admission {
         }
         self.open += 1;
         self.waiting_since = None;
-        self.queues.push(Kind::None, Phase::Idle, slot);
+        self.queues.push(RequestCount::None, Phase::Idle, slot);
         slot
     }
 
     /// The connection was closed.
     pub(crate) fn remove(&mut self, slot: usize) {
         if let Some(entry) = self.entries.get_mut(slot).and_then(Option::take) {
-            self.queues.remove(entry.kind(), entry.phase, slot);
+            self.queues.remove(entry.count(), entry.phase, slot);
             self.held -= entry.held;
             self.unread -= entry.unread;
             self.open -= 1;
@@ -188,16 +192,16 @@ impl Admission {
         self.entry(slot).map(|entry| entry.phase)
     }
 
-    /// The connection enters `phase` now, or starts it again.
+    /// The connection enters `phase` now, or restarts it. [`Phase::Answering`] counts a request.
     pub(crate) fn set_phase(&mut self, slot: usize, phase: Phase, now: Instant) {
         let Some(entry) = self.entries.get_mut(slot).and_then(Option::as_mut) else { return };
-        self.queues.remove(entry.kind(), entry.phase, slot);
+        self.queues.remove(entry.count(), entry.phase, slot);
         entry.phase = phase;
         entry.since = now;
         if phase == Phase::Answering {
             entry.requests = entry.requests.saturating_add(1);
         }
-        self.queues.push(entry.kind(), phase, slot);
+        self.queues.push(entry.count(), phase, slot);
     }
 
     /// The connection now holds this many bytes of heads.
@@ -210,13 +214,13 @@ impl Admission {
 
     // Answers that are not read.
 
-    /// An answer of this many bytes was written to the connection, or is to be.
+    /// An answer of this many bytes was written to the connection, in full or in part.
     pub(crate) fn add_unread(&mut self, slot: usize, bytes: usize) {
         let unread = self.entry(slot).map_or(0, |entry| entry.unread);
         self.set_unread(slot, unread.saturating_add(bytes).min(UNREAD_OF_ONE));
     }
 
-    /// Of the answers to the connection this many bytes are unread.
+    /// The measured number of unread bytes of the connection's answers.
     pub(crate) fn set_unread(&mut self, slot: usize, bytes: usize) {
         let Some(entry) = self.entry_mut(slot) else { return };
         let before = std::mem::replace(&mut entry.unread, bytes);
@@ -235,9 +239,8 @@ impl Admission {
         self.present().filter(|(_, entry)| entry.unread > 0).map(|(slot, _)| slot).collect()
     }
 
-    /// The connections to close because all clients together leave too much unread: those idle longest
-    /// first. One that is being answered is among the last, but not exempt: it has not read the
-    /// answer before.
+    /// The connections to close because all clients together leave too much unread, longest idle
+    /// first. One that is being answered is not exempt: it has not read its previous answer.
     pub(crate) fn excess_unread(&self) -> Vec<usize> {
         if self.unread <= UNREAD_MEASURED {
             return Vec::new();
@@ -261,14 +264,14 @@ impl Admission {
 
     // Time.
 
-    /// A connection whose time in its phase is over. It must be closed, or enter another phase, before
-    /// this is called again.
+    /// A connection whose time limit has passed, and its phase. Close it, or let it enter another
+    /// phase, before the next call.
     pub(crate) fn expired(&self, now: Instant) -> Option<(usize, Phase)> {
         let over = self.deadlines().find(|(over, ..)| *over <= now);
         over.map(|(_, slot, phase)| (slot, phase))
     }
 
-    /// When [`expired`](Self::expired) will have the next one; `None` without connections.
+    /// When [`expired`](Self::expired) returns a connection next; `None` without connections.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadlines().map(|(over, ..)| over).min()
     }
@@ -282,9 +285,9 @@ impl Admission {
         })
     }
 
-    /// When the time of the first of each queue is over.
+    /// The first connection of each queue, and when its time limit passes.
     fn deadlines(&self) -> impl Iterator<Item = (Instant, usize, Phase)> {
-        let firsts = Kind::ALL.into_iter().flat_map(|kind| self.queues.firsts(kind));
+        let firsts = RequestCount::ALL.into_iter().flat_map(|count| self.queues.firsts(count));
         firsts.filter_map(|(phase, slot)| {
             let over = self.entry(slot)?.since + phase.time_limit();
             Some((over, slot, phase))
@@ -293,20 +296,23 @@ impl Admission {
 
     // What can be evicted: connections in any phase but one.
 
-    /// The connection of `kind` that has been idle longest, and since when.
-    fn longest_idle(&self, kind: Kind) -> Option<(Instant, usize)> {
-        let firsts = self.queues.firsts(kind).filter(|(phase, _)| *phase != Phase::Answering);
+    /// The connection of `count` that has been idle longest, and since when.
+    fn longest_idle(&self, count: RequestCount) -> Option<(Instant, usize)> {
+        let firsts = self.queues.firsts(count).filter(|(phase, _)| *phase != Phase::Answering);
         firsts.filter_map(|(_, slot)| Some((self.entry(slot)?.since, slot))).min()
     }
 
-    /// The same for all that are not keep-alive connections.
+    /// The same for new connections: those that have sent one request or none.
     fn longest_idle_new(&self) -> Option<(Instant, usize)> {
-        [Kind::None, Kind::One].into_iter().filter_map(|kind| self.longest_idle(kind)).min()
+        [RequestCount::None, RequestCount::One]
+            .into_iter()
+            .filter_map(|count| self.longest_idle(count))
+            .min()
     }
 
-    /// How many connections of `kind` could be evicted.
-    fn evictable(&self, kind: Kind) -> usize {
-        let lengths = self.queues.lengths(kind);
+    /// How many connections of `count` could be evicted.
+    fn evictable(&self, count: RequestCount) -> usize {
+        let lengths = self.queues.lengths(count);
         lengths.filter(|(phase, _)| *phase != Phase::Answering).map(|(_, length)| length).sum()
     }
 
@@ -324,7 +330,7 @@ impl Admission {
     }
 }
 
-/// `idle`, if it has been so for at least `grace`.
+/// `idle`, if that connection has been idle for at least `grace`.
 fn idle_for(
     idle: Option<(Instant, usize)>,
     grace: Duration,

@@ -11,13 +11,13 @@ pub(crate) enum Phase {
     Idle,
     /// A part of a head has arrived.
     ReadingHead,
-    /// A worker has the request: never evicted.
+    /// A request is on its way through `tiny_http` and a worker. Never evicted.
     Answering,
-    /// There is an answer, and the send buffer had no room for all of it.
+    /// A part of the answer is still unsent, because the send buffer is full.
     Writing,
-    /// The last answer is written, until the client has read it and closes.
+    /// The last answer is written. Ends when the client has received it and closes.
     Closing,
-    /// Refused, until the client closes; what it still sends is dropped.
+    /// A head was refused. Ends when the client closes; what it still sends is dropped.
     Refused,
 }
 
@@ -46,13 +46,13 @@ impl Phase {
 
 /// How many requests a connection has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RequestCount {
     None,
     One,
     /// It is a keep-alive connection.
-    More,
+    Several,
 }
 
-impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::None, Self::One, Self::More];
+impl RequestCount {
+    pub(super) const ALL: [Self; 3] = [Self::None, Self::One, Self::Several];
 }

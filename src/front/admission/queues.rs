@@ -1,12 +1,12 @@
-//! Pure: the connections of each phase and kind, in the order in which they entered it.
+//! Pure: the connections of each phase and count, in the order in which they entered it.
 //!
-//! Linked lists through one vector, so that no call allocates: ordered sets of the standard library
-//! in their place cost the static binary about a tenth of its CPU time, because threads wait for the
+//! Linked lists through one vector, which allocates only when it grows. With the standard library's
+//! ordered sets, the static binary used about a tenth more CPU time, because threads wait for the
 //! lock of musl's malloc (`tests/bench/front`).
 //!
 //! Invariant: a slot is in at most one queue.
 
-use super::phase::{Kind, Phase};
+use super::phase::{Phase, RequestCount};
 
 /// A list of slots: its ends, and how many there are.
 #[derive(Clone, Copy, Default)]
@@ -27,27 +27,27 @@ struct Link {
 pub(super) struct Queues {
     /// By slot.
     links: Vec<Link>,
-    queues: ByKind,
+    queues: ByCount,
 }
 
 /// One queue for each phase, in the order of [`Phase::ALL`].
 type ByPhase = [Queue; Phase::ALL.len()];
 
 #[derive(Default)]
-struct ByKind {
+struct ByCount {
     none: ByPhase,
     one: ByPhase,
-    more: ByPhase,
+    several: ByPhase,
 }
 
 impl Queues {
     /// Adds `slot`, which is in no queue, as the last.
-    pub(super) fn push(&mut self, kind: Kind, phase: Phase, slot: usize) {
+    pub(super) fn push(&mut self, count: RequestCount, phase: Phase, slot: usize) {
         let Self { links, queues } = self;
         if slot >= links.len() {
             links.resize(slot + 1, Link::default());
         }
-        let queue = queues.get_mut(kind, phase);
+        let queue = queues.get_mut(count, phase);
         let before = queue.last.replace(slot);
         queue.length += 1;
         match before.and_then(|before| links.get_mut(before)) {
@@ -59,11 +59,11 @@ impl Queues {
         }
     }
 
-    /// Takes `slot` out of the queue in which it is.
-    pub(super) fn remove(&mut self, kind: Kind, phase: Phase, slot: usize) {
+    /// Removes `slot`, which must be in the queue of `count` and `phase`.
+    pub(super) fn remove(&mut self, count: RequestCount, phase: Phase, slot: usize) {
         let Self { links, queues } = self;
         let Some(Link { before, after }) = links.get(slot).copied() else { return };
-        let queue = queues.get_mut(kind, phase);
+        let queue = queues.get_mut(count, phase);
         queue.length -= 1;
         match before.and_then(|before| links.get_mut(before)) {
             None => queue.first = after,
@@ -75,35 +75,35 @@ impl Queues {
         }
     }
 
-    /// The first slot of each phase.
-    pub(super) fn firsts(&self, kind: Kind) -> impl Iterator<Item = (Phase, usize)> {
-        let queues = Phase::ALL.into_iter().zip(self.queues.get(kind));
+    /// The first slot of each phase that has one.
+    pub(super) fn firsts(&self, count: RequestCount) -> impl Iterator<Item = (Phase, usize)> {
+        let queues = Phase::ALL.into_iter().zip(self.queues.get(count));
         queues.filter_map(|(phase, queue)| Some((phase, queue.first?)))
     }
 
     /// How many slots each phase has.
-    pub(super) fn lengths(&self, kind: Kind) -> impl Iterator<Item = (Phase, usize)> {
+    pub(super) fn lengths(&self, count: RequestCount) -> impl Iterator<Item = (Phase, usize)> {
         Phase::ALL
             .into_iter()
-            .zip(self.queues.get(kind))
+            .zip(self.queues.get(count))
             .map(|(phase, queue)| (phase, queue.length))
     }
 }
 
-impl ByKind {
-    const fn get(&self, kind: Kind) -> &ByPhase {
-        match kind {
-            Kind::None => &self.none,
-            Kind::One => &self.one,
-            Kind::More => &self.more,
+impl ByCount {
+    const fn get(&self, count: RequestCount) -> &ByPhase {
+        match count {
+            RequestCount::None => &self.none,
+            RequestCount::One => &self.one,
+            RequestCount::Several => &self.several,
         }
     }
 
-    const fn get_mut(&mut self, kind: Kind, phase: Phase) -> &mut Queue {
-        let [idle, reading_head, answering, writing, closing, refused] = match kind {
-            Kind::None => &mut self.none,
-            Kind::One => &mut self.one,
-            Kind::More => &mut self.more,
+    const fn get_mut(&mut self, count: RequestCount, phase: Phase) -> &mut Queue {
+        let [idle, reading_head, answering, writing, closing, refused] = match count {
+            RequestCount::None => &mut self.none,
+            RequestCount::One => &mut self.one,
+            RequestCount::Several => &mut self.several,
         };
         match phase {
             Phase::Idle => idle,

@@ -2,7 +2,7 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// `count` connections that came at `now`, and have asked so often.
+/// `count` connections that were accepted at `now`, each with this many requests.
 fn enter(admission: &mut Admission, count: usize, requests: u32, now: Instant) -> Vec<usize> {
     let slots: Vec<_> = (0..count).map(|_| admission.insert(now)).collect();
     for _ in 0..requests {
@@ -39,7 +39,7 @@ fn the_longest_idle_goes_first_and_keep_alive_connections_last() {
     let new = enter(&mut admission, 2, 1, now + MS);
     let answering = enter(&mut admission, 1, 0, now + MS);
     admission.set_phase(answering[0], Phase::Answering, now + MS);
-    // Nobody's grace is over.
+    // All are within their grace.
     assert_eq!(admission.room(now + 2 * MS), Room::WaitUntil(now + 51 * MS));
     for (slot, at) in [(new[0], 51), (new[1], 51), (kept[0], 120)] {
         assert_eq!(admission.room(now + at * MS), Room::Evict(slot));
@@ -47,7 +47,7 @@ fn the_longest_idle_goes_first_and_keep_alive_connections_last() {
         let other = admission.insert(now + at * MS);
         admission.set_phase(other, Phase::Answering, now + at * MS);
     }
-    // All are being answered: nobody is evicted, whatever the patience.
+    // All are being answered: none is evicted, even when patience has run out.
     for later in [121, 200, 5000] {
         let later = now + later * MS;
         assert!(matches!(admission.room(later), Room::WaitUntil(at) if at > later));
@@ -72,24 +72,24 @@ fn patience_ends_with_the_longest_idle_of_the_larger_kind() {
         let kept = enter(&mut admission, keep_alive, 2, now);
         let new = enter(&mut admission, new, 1, now + 30 * MS);
         assert_eq!(admission.room(now + 15 * MS), Room::WaitUntil(now + 75 * MS));
-        // Nobody's grace is over by then either, but the least.
+        // By then, only the least grace is over.
         let first = if of_keep_alive { kept[0] } else { new[0] };
         assert_eq!(admission.room(now + 75 * MS), Room::Evict(first));
         admission.remove(first);
         admission.insert(now + 75 * MS);
-        // Whoever comes within the next second does not wait at all.
+        // A connection within the next second does not wait at all.
         assert!(matches!(admission.room(now + 76 * MS), Room::Evict(_)));
     }
 }
 
 #[test]
-fn one_that_has_just_come_may_speak_whatever_the_patience() {
+fn a_new_connection_has_time_to_send_a_request_even_without_patience() {
     let now = Instant::now();
     let mut admission = Admission::new(2);
     let silent = enter(&mut admission, 2, 0, now + MS);
     admission.impatient_until = Some(now + 900 * MS);
     assert_eq!(admission.room(now + 2 * MS), Room::WaitUntil(now + 16 * MS));
-    // One that has asked goes first, however short ago.
+    // One that has sent a request is evicted first, even a recent one.
     admission.set_phase(silent[1], Phase::Answering, now + 9 * MS);
     admission.set_phase(silent[1], Phase::Idle, now + 9 * MS);
     assert_eq!(admission.room(now + 10 * MS), Room::Evict(silent[1]));
@@ -115,7 +115,7 @@ fn the_longest_idle_of_those_that_do_not_read_are_closed_first() {
 }
 
 #[test]
-fn small_heads_are_taken_however_many_are_held() {
+fn small_heads_are_accepted_however_many_are_held() {
     let now = Instant::now();
     let mut admission = Admission::new(400);
     let slots = enter(&mut admission, 400, 0, now);
@@ -133,7 +133,7 @@ fn small_heads_are_taken_however_many_are_held() {
 }
 
 #[test]
-fn dripped_bytes_of_a_head_count_as_silence() {
+fn bytes_of_a_partial_head_do_not_count_as_activity() {
     let now = Instant::now();
     let mut admission = Admission::new(2);
     let dripping = admission.insert(now);

@@ -1,9 +1,9 @@
 //! Pure: which request heads are accepted, and what `tiny_http` sees of them.
 //!
-//! Stricter than RFC 9112 requires where two parsers could see different requests in one head (§11.2,
-//! request smuggling): a bare CR or LF, a folded line, a space before a colon, two lengths. No
-//! request may have a body. `tiny_http` sees a rewritten head: method, path, version and the few
-//! fields that the gateway reads, so that it parses little and refuses nothing.
+//! Stricter than RFC 9112 requires wherever two parsers could see different requests in one head
+//! (§11.2, request smuggling): a bare CR or LF, a folded line, a space before a colon, two lengths.
+//! No request may have a body. `tiny_http` sees a rewritten head: method, path, version and a few
+//! fields, so that it parses little and refuses nothing.
 
 use std::borrow::Cow;
 
@@ -13,13 +13,12 @@ pub(crate) const MAX_HEAD: usize = 16 << 10;
 pub(crate) const MAX_LINES: usize = 64;
 /// The longest method, in bytes; the longest registered one has 17 letters.
 const MAX_METHOD: usize = 32;
-/// The longest path, in bytes: that of an issuer, and more. A query is dropped, whatever its length.
+/// The longest path, in bytes: room for a long issuer path. A query does not count.
 const MAX_PATH: usize = 2 << 10;
-/// The most bytes of `If-None-Match` that are forwarded: 30 of our tags. Without the others the answer
-/// is a 200, which is always correct.
+/// The most bytes of `If-None-Match` that are forwarded: 30 of our tags. Without the rest the
+/// answer may be a 200 instead of a 304, which is always correct.
 const MAX_TAGS: usize = 2 << 10;
-/// The most bytes that are forwarded of each field that is only logged: more than the `User-Agent` of
-/// any browser has.
+/// The most bytes that are forwarded of each other field: more than a browser's `User-Agent` has.
 const MAX_LOGGED: usize = 256;
 /// The field that names the connection for the worker: its number, a space, the peer's address. A
 /// client's field of this name is dropped, like all that are not forwarded.
@@ -35,29 +34,29 @@ pub(crate) struct Refusal {
     pub(crate) because: &'static str,
 }
 
-const fn refuse(status: u16, because: &'static str) -> Refusal {
+const fn refusal(status: u16, because: &'static str) -> Refusal {
     Refusal { status, because }
 }
 
 /// The client took too long: RFC 9110 §15.5.9.
-pub(crate) const TOO_SLOW: Refusal = refuse(408, "the head was not complete in time");
+pub(crate) const TOO_SLOW: Refusal = refusal(408, "the head was not complete in time");
 /// RFC 6585 §5.
-pub(crate) const TOO_LONG: Refusal = refuse(431, "the head is longer than 16 KiB");
-/// At another time its length would be accepted.
-pub(crate) const TOO_MUCH: Refusal = refuse(431, "a long head while too many others are partial");
-/// RFC 9112 §2.2 has one.
-pub(crate) const EMPTY_LINES: Refusal = refuse(400, "many empty lines before a request");
-const TOO_MANY_LINES: Refusal = refuse(431, "the head has more than 64 header lines");
-const BAD_BYTE: Refusal = refuse(400, "a control byte, or a bare CR or LF");
-const BAD_REQUEST_LINE: Refusal = refuse(400, "the request line is not method, target, version");
+pub(crate) const TOO_LONG: Refusal = refusal(431, "the head is longer than 16 KiB");
+/// Its length would be accepted if other connections held fewer bytes.
+pub(crate) const TOO_MUCH: Refusal = refusal(431, "a long head while other clients hold too much");
+/// RFC 9112 §2.2 allows one.
+pub(crate) const EMPTY_LINES: Refusal = refusal(400, "too many empty lines before a request");
+const TOO_MANY_LINES: Refusal = refusal(431, "the head has more than 64 header lines");
+const BAD_BYTE: Refusal = refusal(400, "a control byte, or a bare CR or LF");
+const BAD_REQUEST_LINE: Refusal = refusal(400, "the request line is not method, target, version");
 /// RFC 9110 §15.5.15.
-const LONG_PATH: Refusal = refuse(414, "the path is longer than 2 KiB");
-const BAD_VERSION: Refusal = refuse(505, "neither HTTP/1.1 nor HTTP/1.0");
-const BAD_FIELD: Refusal = refuse(400, "a header line is not name, colon, value");
-const BAD_HOST: Refusal = refuse(400, "not exactly one valid Host");
-const BAD_LENGTH: Refusal = refuse(400, "the length of the body is invalid, or given twice");
-const BODY: Refusal = refuse(413, "the request has a body");
-const EXPECTATION: Refusal = refuse(417, "the request has an Expect");
+const LONG_PATH: Refusal = refusal(414, "the path is longer than 2 KiB");
+const BAD_VERSION: Refusal = refusal(505, "the version is neither HTTP/1.1 nor HTTP/1.0");
+const BAD_FIELD: Refusal = refusal(400, "a header line is not name, colon, value");
+const BAD_HOST: Refusal = refusal(400, "not exactly one valid Host");
+const BAD_LENGTH: Refusal = refusal(400, "the length of the body is invalid, or given twice");
+const BODY: Refusal = refusal(413, "the request has a body");
+const EXPECTATION: Refusal = refusal(417, "the request has an Expect field");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
@@ -67,7 +66,7 @@ enum Version {
     Current,
 }
 
-/// What of a valid head the gateway uses.
+/// The parts of a valid head that are forwarded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
     method: &'a str,
@@ -82,8 +81,8 @@ pub(crate) struct Head<'a> {
     user_agent: Option<&'a [u8]>,
     /// The first of its name.
     accept: Option<&'a [u8]>,
-    /// The last entry of the last field: the only one that the client of this connection, a proxy,
-    /// has seen for itself.
+    /// The last entry of the last field: the only one that the peer of this connection, a proxy,
+    /// has added itself. It may have copied the others from its client.
     forwarded_for: Option<&'a [u8]>,
 }
 
@@ -105,8 +104,8 @@ pub(crate) fn empty_lines(received: &[u8]) -> usize {
 /// The length of the first head in `received`, including the empty line; `None` while it is not
 /// complete.
 ///
-/// The first `searched` bytes contain none, as an earlier call found. An error as soon as the bytes
-/// so far cannot become a valid head.
+/// The first `searched` bytes are known from an earlier call to contain none. An error as soon as a
+/// byte is not allowed or the head is too long; [`check`] finds all other mistakes.
 pub(crate) fn length(received: &[u8], searched: usize) -> Result<Option<usize>, Refusal> {
     let from = searched.saturating_sub(3);
     let fresh = received.get(from..).unwrap_or_default();
@@ -264,13 +263,13 @@ impl<'a> Framing<'a> {
         if self.hosts > 1 || is_current && self.hosts == 0 {
             return Err(BAD_HOST);
         }
-        self.no_body()?;
+        self.check_body()?;
         // RFC 9110 §10.1.1: a server ignores it in HTTP/1.0.
         if self.expects > 0 && is_current { Err(EXPECTATION) } else { Ok(()) }
     }
 
     /// RFC 9112 §6: a request has no body, or one of length 0.
-    fn no_body(&self) -> Result<(), Refusal> {
+    fn check_body(&self) -> Result<(), Refusal> {
         match (&*self.lengths, self.transfer_encodings) {
             ([], 0) => Ok(()),
             ([], _) => Err(BODY),
@@ -325,9 +324,9 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The value of the answer's `Connection` field: RFC 9112 §9.3 and §C.2.2. An HTTP/1.0 client has
-    /// to be told that the connection stays open.
-    const fn connection(&self) -> Option<&'static str> {
+    /// The value of the answer's `Connection` field: RFC 9112 §9.3 and appendix C.2.2. For HTTP/1.0
+    /// it must say so if the connection stays open.
+    const fn answer_connection(&self) -> Option<&'static str> {
         match (self.version, self.close, self.keep_alive) {
             (_, true, _) | (Version::Old, false, false) => Some("close"),
             (Version::Old, false, true) => Some("keep-alive"),
@@ -337,8 +336,8 @@ impl<'a> Head<'a> {
 
     /// Appends the head that `tiny_http` sees; `client` is the value of [`CLIENT`].
     ///
-    /// It is always one of HTTP/1.1 and never says that the connection closes: that is up to the
-    /// front. It consists of printable ASCII and line ends.
+    /// It is always HTTP/1.1 and never has a `Connection` field, because the front decides when to
+    /// close. It consists of printable ASCII and line ends.
     pub(crate) fn rewrite(&self, client: &str, out: &mut Vec<u8>) {
         let mut line = |parts: &[&str]| {
             parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
@@ -346,7 +345,7 @@ impl<'a> Head<'a> {
         };
         line(&[self.method, " ", self.path, " HTTP/1.1"]);
         line(&[CLIENT, ": ", client]);
-        if let Some(connection) = self.connection() {
+        if let Some(connection) = self.answer_connection() {
             line(&[ANSWER_CONNECTION, ": ", connection]);
         }
         for tags in &self.if_none_match {

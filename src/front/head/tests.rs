@@ -143,7 +143,7 @@ fn heads_that_clients_send_are_parsed() {
 }
 
 #[test]
-fn all_that_the_gateway_uses_of_a_head_is_parsed() {
+fn all_fields_that_are_forwarded_are_parsed() {
     let head = get("Connection: te, Close\r\nIf-None-Match: \"a\"\r\nUser-Agent: u\r\n\
                     If-None-Match: W/\"b\"\r\nAccept: */*\r\nX-Forwarded-For: x, 192.0.2.1\r\n");
     let expected = Head {
@@ -173,7 +173,7 @@ fn a_head_has_a_longest_length_and_a_largest_number_of_lines() {
 }
 
 #[test]
-fn of_a_target_the_path_counts() {
+fn only_the_path_of_a_target_counts() {
     let long = "a".repeat(MAX_PATH - 1);
     for (method, target, expected) in [
         ("GET", "/a/b?c=/d", Some("/a/b")),
@@ -242,7 +242,7 @@ fn only_what_the_gateway_uses_is_forwarded() {
 }
 
 #[test]
-fn the_worker_learns_what_the_answer_says_of_the_connection() {
+fn the_worker_gets_the_value_of_the_answers_connection_field() {
     for (head, expected) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
         ("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", None),
@@ -253,7 +253,7 @@ fn the_worker_learns_what_the_answer_says_of_the_connection() {
         ("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", Some("close")),
     ] {
         let checked = check(head.as_bytes()).unwrap();
-        assert_eq!(checked.connection(), expected, "{head:?}");
+        assert_eq!(checked.answer_connection(), expected, "{head:?}");
         let mut out = Vec::new();
         checked.rewrite("1 peer", &mut out);
         let line = format!("\r\nAnswer-Connection: {}\r\n", expected.unwrap_or("nothing"));
