@@ -220,7 +220,7 @@ fn a_stale_copy_is_not_to_be_kept_by_clients() {
 fn the_log_tells_a_hit_from_a_wait() {
     let api = FakeApi::start();
     api.set_both(&Answer::Hang);
-    // One of two workers may wait: when one client is turned away, the other is known to wait.
+    // One of two workers may wait: when one client is rejected, the other is known to wait.
     let gateway = once(&api).set("WORKERS", "2").start();
     let mut clients = [Client::connect(gateway.public), Client::connect(gateway.public)];
     for client in &mut clients {

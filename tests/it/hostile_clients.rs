@@ -1,5 +1,5 @@
 //! No client can take the gateway down: what hostile ones are answered, what they cost, and that
-//! polite ones are served meanwhile.
+//! well-behaved ones are served meanwhile.
 //!
 //! The same attacks, longer and measured, are `examples/attack.rs`. Nothing here is timed.
 
@@ -19,12 +19,12 @@ use crate::gateway::{Builder, Gateway, eventually, field};
 /// What the gateway may use of the 64 MiB that it is to live in.
 const MOST_KIB: usize = 48 << 10;
 /// The front's bound for answers that nobody reads, all together.
-const MOST_UNTAKEN: usize = 8 << 20;
+const MOST_UNREAD: usize = 8 << 20;
 
-/// A gateway that is going to be attacked, and a polite client that stays.
+/// A gateway that is going to be attacked, and a well-behaved client that stays.
 struct Scene {
     gateway: Gateway,
-    polite: Client,
+    well_behaved: Client,
     document: Vec<u8>,
     threads: usize,
     descriptors: usize,
@@ -56,38 +56,38 @@ impl Scene {
             now == std::mem::replace(&mut descriptors, now)
         });
         let threads = gateway.threads();
-        let mut polite = Client::connect(gateway.public);
+        let mut well_behaved = Client::connect(gateway.public);
         // Who has asked twice is not the first to be shut out.
-        assert_eq!([polite.get(JWKS).status, polite.get(JWKS).status], [200, 200]);
-        Self { gateway, polite, document, threads, descriptors, _api: api }
+        assert_eq!([well_behaved.get(JWKS).status, well_behaved.get(JWKS).status], [200, 200]);
+        Self { gateway, well_behaved, document, threads, descriptors, _api: api }
     }
 
     fn address(&self) -> SocketAddr {
         self.gateway.public
     }
 
-    /// Both polite clients get what they ask for: one that keeps its connection, one that has
+    /// Both well-behaved clients get what they ask for: one that keeps its connection, one that has
     /// just come.
-    fn assert_polite_are_served(&mut self) {
-        let kept = self.polite.get(JWKS);
+    fn assert_well_behaved_clients_are_served(&mut self) {
+        let kept = self.well_behaved.get(JWKS);
         assert!(kept.status == 200 && kept.body == self.document, "{kept:?}");
-        self.assert_a_newcomer_is_served();
+        self.assert_a_new_client_is_served();
     }
 
-    fn assert_a_newcomer_is_served(&self) {
+    fn assert_a_new_client_is_served(&self) {
         let new = self.gateway.get(JWKS);
         assert!(new.status == 200 && new.body == self.document, "{new:?}");
     }
 
-    /// The polite are served, little memory was used, and nothing is left of the attack.
+    /// Well-behaved clients are served, little memory was used, and nothing is left of the attack.
     fn assert_unharmed(mut self) {
-        self.assert_polite_are_served();
+        self.assert_well_behaved_clients_are_served();
         self.assert_recovered();
     }
 
     fn assert_recovered(self) {
-        let Self { gateway, polite, threads, descriptors, .. } = self;
-        drop(polite);
+        let Self { gateway, well_behaved, threads, descriptors, .. } = self;
+        drop(well_behaved);
         assert!(gateway.peak_kib() < MOST_KIB, "{} KiB", gateway.peak_kib());
         eventually("threads and descriptors are as before", || {
             gateway.threads() <= threads && gateway.descriptors() <= descriptors
@@ -311,7 +311,7 @@ fn a_head_that_does_not_come_whole_is_given_up() {
             socket
         })
         .collect();
-    scene.assert_polite_are_served();
+    scene.assert_well_behaved_clients_are_served();
 
     for mut socket in slow {
         let mut answer = String::new();
@@ -331,7 +331,7 @@ fn an_answer_comes_whole_on_a_path_of_small_segments() {
         let answer = read_slowly(&mut narrow, scene.document.len());
         assert!(answer.starts_with(b"HTTP/1.1 200 "), "{:?}", text(&answer));
         assert!(answer.ends_with(&scene.document));
-        scene.assert_polite_are_served();
+        scene.assert_well_behaved_clients_are_served();
     }
     drop(narrow);
     scene.assert_unharmed();
@@ -361,21 +361,21 @@ fn answers_that_nobody_takes_are_bounded_all_together() {
         socket.write_all(&get("").repeat(2)).unwrap();
         unread.push(socket);
         if n % 40 == 39 {
-            scene.assert_polite_are_served();
+            scene.assert_well_behaved_clients_are_served();
             // With those that are just being written, or thrown away.
-            let untaken = untaken(scene.address());
-            assert!(untaken < MOST_UNTAKEN + MOST_UNTAKEN / 2, "{untaken}");
+            let unread = unread_bytes(scene.address());
+            assert!(unread < MOST_UNREAD + MOST_UNREAD / 2, "{unread}");
         }
     }
     scene.gateway.wait_for_log("closed");
-    eventually("no more is left than may be", || untaken(scene.address()) <= MOST_UNTAKEN);
-    assert!(untaken(scene.address()) > MOST_UNTAKEN / 2, "the clients have taken it");
+    eventually("no more is left than may be", || unread_bytes(scene.address()) <= MOST_UNREAD);
+    assert!(unread_bytes(scene.address()) > MOST_UNREAD / 2, "the clients have read it");
     drop(unread);
     scene.assert_unharmed();
 }
 
 /// Bytes that the kernel holds of what the gateway wrote: `tx_queue` of `/proc/net/tcp`.
-fn untaken(address: SocketAddr) -> usize {
+fn unread_bytes(address: SocketAddr) -> usize {
     let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", address.port());
     let queue = |line: &str| {
@@ -398,7 +398,7 @@ fn a_pipeline_whose_answers_nobody_reads_stands_still() {
         let stuck = (0..1000).find_map(|_| socket.write_all(&pipeline).err());
         assert!(stuck.is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock));
         unread.push(socket);
-        scene.assert_polite_are_served();
+        scene.assert_well_behaved_clients_are_served();
     }
     drop(unread);
     scene.assert_unharmed();
@@ -415,7 +415,7 @@ fn resets_harm_nobody() {
             socket.write_all(&sent).unwrap();
             SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
         }
-        scene.assert_polite_are_served();
+        scene.assert_well_behaved_clients_are_served();
     }
     let log = scene.gateway.log();
     assert!(!log.contains("panic"), "{log}");
@@ -431,33 +431,33 @@ fn who_connects_and_leaves_harms_nobody() {
             socket.shutdown(Shutdown::Write).unwrap();
         }
     }
-    scene.assert_polite_are_served();
+    scene.assert_well_behaved_clients_are_served();
     scene.assert_unharmed();
 }
 
 // More than there is room for.
 
 #[test]
-fn a_newcomer_is_let_in_however_many_are_there() {
+fn a_new_client_is_accepted_however_many_are_connected() {
     for opening in [Vec::new(), get(""), b"GET / HT".to_vec()] {
         let most = |builder: Builder| builder.set("MAX_CONNECTIONS", "64");
         let scene = Scene::with(FakeApi::start(), most);
-        let mut crowd = Vec::new();
+        let mut others = Vec::new();
         for n in 0..400 {
             let mut socket = connect(scene.address());
             socket.write_all(&opening).unwrap();
-            crowd.push(socket);
+            others.push(socket);
             if n % 40 == 0 {
-                scene.assert_a_newcomer_is_served();
+                scene.assert_a_new_client_is_served();
             }
         }
-        scene.assert_a_newcomer_is_served();
+        scene.assert_a_new_client_is_served();
         scene.gateway.wait_for_log("evicted");
         // Connections cost a descriptor each, and no thread.
         let (threads, descriptors) = (scene.gateway.threads(), scene.gateway.descriptors());
         assert!(threads <= scene.threads, "{threads}");
         assert!(descriptors <= scene.descriptors + 64, "{descriptors}");
-        drop(crowd);
+        drop(others);
         scene.assert_recovered();
     }
 }
@@ -472,7 +472,7 @@ impl Drop for AtTheEnd<'_> {
 }
 
 #[test]
-fn a_crowd_that_never_rests_keeps_nobody_out() {
+fn clients_that_are_never_idle_keep_no_new_client_out() {
     let most = |builder: Builder| builder.set("MAX_CONNECTIONS", "64");
     let scene = Scene::with(FakeApi::start(), most);
     let over = AtomicBool::new(false);
@@ -484,7 +484,7 @@ fn a_crowd_that_never_rests_keeps_nobody_out() {
         };
         is_open && socket.write_all(&get("")).is_ok()
     };
-    let crowd = || {
+    let others = || {
         let mut sockets = Vec::new();
         while !over.load(Ordering::Relaxed) {
             sockets.resize_with(60, || {
@@ -499,18 +499,18 @@ fn a_crowd_that_never_rests_keeps_nobody_out() {
     };
     thread::scope(|scope| {
         let _end = AtTheEnd(&over);
-        scope.spawn(crowd);
-        scope.spawn(crowd);
+        scope.spawn(others);
+        scope.spawn(others);
         scene.gateway.wait_for_log("evicted");
         let begin = Instant::now();
         let admin = scene.gateway.admin.unwrap();
         for _ in 0..50 {
-            scene.assert_a_newcomer_is_served();
+            scene.assert_a_new_client_is_served();
             // The kubelet does not notice.
             assert_eq!(client::get(admin, "/livez").status, 200);
             assert_eq!(client::get(admin, "/readyz").status, 200);
         }
-        // Some 60 stand before each of them: with a wait for each of those it would be minutes.
+        // Some 60 are queued before each of them: a wait for each of those would add up to minutes.
         assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
     });
     scene.assert_recovered();
@@ -525,15 +525,15 @@ fn a_lack_of_descriptors_lowers_the_number_of_connections() {
     let scene = Scene::with(FakeApi::start(), few);
     let line = scene.gateway.wait_for_log("connection limit lowered");
     assert_eq!(field(&line, "limit"), Some("36"), "{line}");
-    let mut crowd = Vec::new();
+    let mut others = Vec::new();
     for _ in 0..300 {
         let mut socket = connect(scene.address());
         socket.write_all(&get("")).unwrap();
-        crowd.push(socket);
+        others.push(socket);
         assert!(scene.gateway.descriptors() <= 100);
     }
-    scene.assert_a_newcomer_is_served();
-    drop(crowd);
+    scene.assert_a_new_client_is_served();
+    drop(others);
     scene.assert_recovered();
 }
 
@@ -552,12 +552,12 @@ fn without_descriptors_for_its_listeners_it_does_not_start() {
 fn the_admin_listener_has_the_same_limits() {
     let scene = Scene::start();
     let admin = scene.gateway.admin.unwrap();
-    let mut crowd = Vec::new();
+    let mut others = Vec::new();
     for _ in 0..100 {
-        crowd.push(connect(admin));
+        others.push(connect(admin));
     }
     assert_eq!(client::get(admin, "/livez").status, 200);
-    drop(crowd);
+    drop(others);
     let huge = request("GET", "/livez", "Content-Length: 100000000000000\r\n");
     assert_eq!(statuses(admin, &huge), [413]);
     let endless = request("GET", "/livez", &format!("X: {}\r\n", "x".repeat(1 << 20)));

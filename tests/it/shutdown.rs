@@ -127,7 +127,7 @@ fn no_request_is_lost_when_it_is_stopped_under_load() {
 fn what_is_under_way_is_finished() {
     let api = FakeApi::start();
     api.set_both(&Answer::Hang);
-    // One of two workers may wait: when one client is turned away, the other is known to wait.
+    // One of two workers may wait: when one client is rejected, the other is known to wait.
     let gateway =
         with_delay(&api, "0").set("WORKERS", "2").set("UPSTREAM_TIMEOUT_SECONDS", "60").start();
     let mut clients = [Client::connect(gateway.public), Client::connect(gateway.public)];
@@ -203,8 +203,8 @@ fn without_descriptors_it_is_never_deaf() {
     let api = FakeApi::start();
     let gateway = Gateway::builder(&api).under(&["sh", "-c", "ulimit -n 128; exec \"$0\""]).start();
 
-    let crowd: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.public)).collect();
-    drop(crowd);
+    let others: Vec<_> = (0..300).map(|_| TcpStream::connect(gateway.public)).collect();
+    drop(others);
 
     eventually("it answers or has ended", || lives(gateway.public) || gateway.has_ended());
     if gateway.has_ended() {

@@ -214,7 +214,7 @@ fn fifty_clients_of_a_hanging_api_server_leave_the_probes_alone() {
     for client in &mut clients {
         client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
     }
-    // Of 4 workers 3 may wait, so that 47 of 50 clients are turned away at once.
+    // Of 4 workers 3 may wait, so that 47 of 50 clients are rejected at once.
     for _ in 0..47 {
         gateway.wait_for_log("request path=/openid/v1/jwks status=502");
     }
