@@ -20,7 +20,7 @@ impl Representation {
     pub(crate) fn new(kind: Kind, body: Vec<u8>) -> Self {
         let mut etag = String::with_capacity(66);
         etag.push('"');
-        for byte in ring::digest::digest(&ring::digest::SHA256, &body).as_ref() {
+        for byte in aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body).as_ref() {
             etag.push_str(&format!("{byte:02x}"));
         }
         etag.push('"');

@@ -8,25 +8,32 @@
 //!
 //! Invariant: one thread, the refresher, uses it, so there is no lock.
 
+mod bundle;
+mod connector;
 mod failure;
 mod resolver;
-mod trust;
+mod token;
+mod verifier;
 
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 use log::{info, warn};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
+use bundle::{Bundle, BundleError, Place};
+use connector::TlsConnector;
 pub(crate) use failure::Failure;
 use resolver::{BoundedResolver, LookupError};
-pub(crate) use trust::CaError;
-use trust::{Token, certificate_error, certificates, read_ca};
+use token::Token;
+use verifier::Verifier;
 
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
 
@@ -56,7 +63,7 @@ impl Upstream {
     /// Reads the CA file; an error when it cannot be used.
     pub(crate) fn new(settings: Settings) -> Result<Self, CaError> {
         let ca = read_ca(&settings.ca_path)?;
-        let agent = agent(&certificates(&settings.ca_path, &ca)?);
+        let agent = agent(&settings.ca_path, &ca)?;
         Ok(Self { settings, ca, agent })
     }
 
@@ -80,7 +87,7 @@ impl Upstream {
             if ca == self.ca {
                 return Ok(None);
             }
-            Ok(Some((agent(&certificates(path, &ca)?), ca)))
+            Ok(Some((agent(path, &ca)?, ca)))
         });
         match changed {
             Ok(None) => {}
@@ -158,15 +165,77 @@ impl Upstream {
     }
 }
 
+/// A CA file that cannot be used.
+#[derive(Debug)]
+pub(crate) struct CaError {
+    path: PathBuf,
+    cause: CaFault,
+}
+
+#[derive(Debug)]
+enum CaFault {
+    Read(io::Error),
+    Bundle(BundleError),
+    Tls(rustls::Error),
+}
+
+impl fmt::Display for CaError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SA_CA_CERT_PATH {:?} cannot be used as a CA bundle: ", self.path)?;
+        match &self.cause {
+            CaFault::Read(error) => write!(out, "{error}"),
+            CaFault::Bundle(error) => write!(out, "{error}"),
+            CaFault::Tls(error) => write!(out, "{error}"),
+        }
+    }
+}
+
+fn read_ca(path: &Path) -> Result<Vec<u8>, CaError> {
+    let failed = |error| CaError { path: path.to_owned(), cause: CaFault::Read(error) };
+    std::fs::read(path).map_err(failed)
+}
+
+/// An agent that trusts the CA file `ca`, which was read from `path`. What of it cannot be used, or
+/// has expired, is logged.
+fn agent(path: &Path, ca: &[u8]) -> Result<Agent, CaError> {
+    let failed = |cause| CaError { path: path.to_owned(), cause };
+    let bundle = Bundle::parse(ca).map_err(|error| failed(CaFault::Bundle(error)))?;
+    log_bundle(path, &bundle);
+    let provider = provider();
+    let verifier = Verifier::new(&bundle, &provider);
+    let tls = TlsConnector::new(verifier, provider).map_err(|error| failed(CaFault::Tls(error)))?;
+    Ok(ureq_agent(tls))
+}
+
+fn log_bundle(path: &Path, bundle: &Bundle) {
+    let path = path.display();
+    for refused in &bundle.refused {
+        let Place { block, line } = refused.place;
+        warn!(path:%, block, line, error:% = refused.cause; "a certificate of the CA file is left out");
+    }
+    for anchor in bundle.expired(SystemTime::now()) {
+        let Place { block, line } = anchor.place;
+        let expired = humantime::format_rfc3339_seconds(anchor.not_after);
+        warn!(path:%, block, line, expired:%; "a certificate of the CA file has expired");
+    }
+}
+
+/// The cryptography of TLS. Of key exchanges, those which combine a classic one with ML-KEM come
+/// last: a server that wants one asks for it, at the cost of one round trip.
+fn provider() -> Arc<CryptoProvider> {
+    let kx_groups = vec![
+        kx_group::X25519,
+        kx_group::SECP256R1,
+        kx_group::SECP384R1,
+        kx_group::X25519MLKEM768,
+        kx_group::SECP256R1MLKEM768,
+    ];
+    Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
+}
+
 /// An agent with every option set whose default in ureq is unsuitable, or could become so.
-fn agent(certificates: &[Certificate<'static>]) -> Agent {
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(certificates))
-        .disable_verification(false)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
+fn ureq_agent(tls: TlsConnector) -> Agent {
     let config = Agent::config_builder()
-        .tls_config(tls)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -178,7 +247,8 @@ fn agent(certificates: &[Certificate<'static>]) -> Agent {
         // Longer than the default CACHE_TTL_SECONDS, so that the next round can use it again.
         .max_idle_age(Duration::from_secs(90))
         .build();
-    Agent::with_parts(config, DefaultConnector::default(), BoundedResolver::default())
+    let connector = ().chain(TcpConnector::default()).chain(tls);
+    Agent::with_parts(config, connector, BoundedResolver::default())
 }
 
 /// Whether a request may have failed only because upstream had already closed the connection.
@@ -190,4 +260,15 @@ fn is_dead_connection(error: &io::Error) -> bool {
             | io::ErrorKind::BrokenPipe
             | io::ErrorKind::UnexpectedEof
     )
+}
+
+/// Why rustls rejected upstream's certificate, if that is what failed.
+#[expect(clippy::wildcard_enum_match_arm, reason = "ureq's errors are an open list")]
+pub(super) fn certificate_error(error: &ureq::Error) -> Option<&rustls::CertificateError> {
+    let error = match error {
+        ureq::Error::Rustls(error) => error,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref()?,
+        _ => return None,
+    };
+    if let rustls::Error::InvalidCertificate(cause) = error { Some(cause) } else { None }
 }

@@ -24,6 +24,7 @@ mod startup;
 mod serving;
 mod caching;
 mod trust;
+mod tls;
 mod upstream_failures;
 mod hostile_clients;
 mod admin;

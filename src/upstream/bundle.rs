@@ -1,0 +1,201 @@
+//! Pure: the CA file in PEM (RFC 7468 §5), block by block, and what each certificate may vouch for.
+//!
+//! A block that cannot be used is left out, and said to be so by its number and line: bundles are
+//! joined by scripts, and one bad block must not lock a cluster out while others are right. Its
+//! content is never part of a sentence.
+//!
+//! Only a certificate that says it is a CA (RFC 5280 §4.2.1.9 and §4.2.1.3) becomes an anchor. If any
+//! certificate did, whoever holds the key of a serving certificate in the bundle could make
+//! certificates for every name.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use x509_cert::TbsCertificate;
+use x509_cert::certificate::Version;
+use x509_cert::der::{self, Decode as _};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+/// The certificates of a CA file that can be used, and the blocks that cannot.
+pub(super) struct Bundle {
+    /// At least one.
+    pub(super) certificates: Vec<BundleCertificate>,
+    pub(super) refused: Vec<RefusedBlock>,
+}
+
+pub(super) struct BundleCertificate {
+    pub(super) der: CertificateDer<'static>,
+    /// It may vouch for other certificates.
+    pub(super) is_anchor: bool,
+    /// The end of its validity.
+    pub(super) not_after: SystemTime,
+    pub(super) place: Place,
+}
+
+/// Where a block is: both count from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) block: usize,
+    /// The line of its BEGIN.
+    pub(super) line: usize,
+}
+
+/// A block that cannot be used.
+#[derive(Debug)]
+pub(super) struct RefusedBlock {
+    pub(super) place: Place,
+    pub(super) cause: BlockError,
+}
+
+#[derive(Debug)]
+pub(super) enum BlockError {
+    /// Cut off: another block begins, or the file ends.
+    NoEnd,
+    Empty,
+    Base64,
+    NotACertificate(der::Error),
+    /// rustls cannot use it as an anchor.
+    NotAnAnchor(rustls::Error),
+}
+
+impl fmt::Display for BlockError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoEnd => write!(out, "it has no line {END}"),
+            Self::Empty => out.write_str("it is empty"),
+            Self::Base64 => out.write_str("it is not valid base64"),
+            Self::NotACertificate(error) => write!(out, "it is not an X.509 certificate: {error}"),
+            Self::NotAnAnchor(error) => write!(out, "it cannot be used as a CA: {error}"),
+        }
+    }
+}
+
+/// Why a CA file has no certificate that can be used.
+#[derive(Debug)]
+pub(super) enum BundleError {
+    /// All of its blocks are refused; the first one.
+    AllRefused(RefusedBlock),
+    NoPem,
+    /// What it is instead.
+    OtherFormat(&'static str),
+}
+
+impl fmt::Display for BundleError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllRefused(RefusedBlock { place: Place { block, line }, cause }) => write!(
+                out,
+                "none of its certificates can be used; block {block}, which begins at line {line}: \
+                 {cause}"
+            ),
+            Self::NoPem => out.write_str("it contains no PEM certificate"),
+            Self::OtherFormat(format) => write!(out, "it is {format} and not PEM"),
+        }
+    }
+}
+
+impl Bundle {
+    /// The certificates of a CA file; an error when it has none that can be used.
+    pub(super) fn parse(file: &[u8]) -> Result<Self, BundleError> {
+        let text = String::from_utf8_lossy(file);
+        let (mut certificates, mut refused) = (Vec::new(), Vec::new());
+        for (place, block) in blocks(&text) {
+            match certificate(block, place) {
+                Ok(certificate) => certificates.push(certificate),
+                Err(cause) => refused.push(RefusedBlock { place, cause }),
+            }
+        }
+        if !certificates.is_empty() {
+            return Ok(Self { certificates, refused });
+        }
+        Err(match refused.into_iter().next() {
+            Some(first) => BundleError::AllRefused(first),
+            None => other_format(file).map_or(BundleError::NoPem, BundleError::OtherFormat),
+        })
+    }
+
+    /// The anchors, for chains.
+    pub(super) fn anchors(&self) -> RootCertStore {
+        let mut anchors = RootCertStore::empty();
+        let ders = self.certificates.iter().filter(|it| it.is_anchor).map(|it| it.der.clone());
+        // Each was added once before.
+        anchors.add_parsable_certificates(ders);
+        anchors
+    }
+
+    /// The anchors whose time is over.
+    pub(super) fn expired(&self, now: SystemTime) -> impl Iterator<Item = &BundleCertificate> {
+        self.certificates.iter().filter(move |it| it.is_anchor && it.not_after < now)
+    }
+}
+
+/// The blocks labelled CERTIFICATE, from their BEGIN to the next one or the end of the text. A BEGIN
+/// need not be at the start of a line: files are joined without a newline between them.
+fn blocks(text: &str) -> impl Iterator<Item = (Place, &str)> {
+    let starts = text.match_indices(BEGIN).map(|(at, _)| at);
+    let ends = text.match_indices(BEGIN).skip(1).map(|(at, _)| at).chain([text.len()]);
+    starts.zip(ends).zip(1..).map(|((start, end), block)| {
+        let before = text.get(..start).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        (Place { block, line }, text.get(start..end).unwrap_or_default())
+    })
+}
+
+fn certificate(block: &str, place: Place) -> Result<BundleCertificate, BlockError> {
+    // rustls-pemfile is archived (RUSTSEC-2025-0134). It is a thin wrapper around rustls-pki-types,
+    // which is maintained and does the parsing; only this function would change.
+    let end = block.find(END).ok_or(BlockError::NoEnd)?;
+    let inside = block.get(BEGIN.len()..end).unwrap_or_default();
+    let lines = inside.split_ascii_whitespace().collect::<Vec<_>>().join("\n");
+    if lines.is_empty() {
+        return Err(BlockError::Empty);
+    }
+    let pem = format!("{BEGIN}\n{lines}\n{END}\n");
+    let Some(Ok(der)) = rustls_pemfile::certs(&mut pem.as_bytes()).next() else {
+        return Err(BlockError::Base64);
+    };
+    let parsed = x509_cert::Certificate::from_der(&der).map_err(BlockError::NotACertificate)?;
+    let tbs = parsed.tbs_certificate;
+    let is_anchor = is_ca(&tbs).map_err(BlockError::NotACertificate)?;
+    if is_anchor {
+        RootCertStore::empty().add(der.clone()).map_err(BlockError::NotAnAnchor)?;
+    }
+    let not_after = SystemTime::UNIX_EPOCH + tbs.validity.not_after.to_unix_duration();
+    Ok(BundleCertificate { der, is_anchor, not_after, place })
+}
+
+/// Whether a certificate may sign others. One of version 1 has no way to say so, and counts as a CA
+/// because it is in the bundle; so Go has it too.
+fn is_ca(tbs: &TbsCertificate) -> Result<bool, der::Error> {
+    if tbs.version != Version::V3 {
+        return Ok(true);
+    }
+    let is_ca = tbs.get::<BasicConstraints>()?.is_some_and(|(_, constraints)| constraints.ca);
+    let signs =
+        tbs.get::<KeyUsage>()?.is_none_or(|(_, usage)| usage.0.contains(KeyUsages::KeyCertSign));
+    Ok(is_ca && signs)
+}
+
+fn other_format(file: &[u8]) -> Option<&'static str> {
+    let is_certificate = |der: &[u8]| x509_cert::Certificate::from_der(der).is_ok();
+    match file {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        der if is_certificate(der) => Some("DER"),
+        text if contains(text, b"BEGIN TRUSTED CERTIFICATE") => {
+            Some("OpenSSL's TRUSTED CERTIFICATE (openssl x509 converts it)")
+        }
+        text if contains(text, b"BEGIN PKCS7") => {
+            Some("PKCS #7 (openssl pkcs7 -print_certs converts it)")
+        }
+        _ => None,
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}

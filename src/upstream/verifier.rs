@@ -1,0 +1,119 @@
+//! Which server certificates are trusted: those of which a chain leads to an anchor of the bundle,
+//! and those that are in the bundle themselves, byte for byte.
+//!
+//! The second rule is for API servers and load balancers whose own certificate was put into the
+//! bundle because there is no CA. Such a certificate vouches for nothing but itself. Dates, name and
+//! extended key usage are checked as for any other, and the signature of the handshake is verified
+//! by rustls: who has the certificate without its key gets no token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use x509_cert::TbsCertificate;
+use x509_cert::der::Decode as _;
+use x509_cert::der::oid::db::rfc5280::ID_KP_SERVER_AUTH;
+use x509_cert::ext::pkix::ExtendedKeyUsage;
+
+use super::bundle::Bundle;
+
+#[derive(Debug)]
+pub(super) struct Verifier {
+    /// All certificates of the bundle.
+    bundle: Vec<CertificateDer<'static>>,
+    /// `None`: the bundle has no anchor.
+    chains: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    pub(super) fn new(bundle: &Bundle, provider: &Arc<CryptoProvider>) -> Self {
+        let anchors = Arc::new(bundle.anchors());
+        let chains = WebPkiServerVerifier::builder_with_provider(anchors, Arc::clone(provider));
+        Self {
+            bundle: bundle.certificates.iter().map(|it| it.der.clone()).collect(),
+            // It fails only when there is no anchor.
+            chains: chains.build().ok(),
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.bundle.iter().any(|certificate| certificate == end_entity) {
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+            verify_dates_and_usage(end_entity, now)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        match &self.chains {
+            Some(chains) => chains.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// RFC 5280 §4.1.2.5 and §4.2.1.12: without an extended key usage, every usage is allowed.
+fn verify_dates_and_usage(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let parsed = x509_cert::Certificate::from_der(certificate);
+    let tbs: TbsCertificate = parsed.map_err(|_bad| CertificateError::BadEncoding)?.tbs_certificate;
+    let at = Duration::from_secs(now.as_secs());
+    let [not_before, not_after] =
+        [tbs.validity.not_before, tbs.validity.not_after].map(|time| time.to_unix_duration());
+    let time = |duration: Duration| UnixTime::since_unix_epoch(duration);
+    if at < not_before {
+        let not_before = time(not_before);
+        return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
+    }
+    if at > not_after {
+        let not_after = time(not_after);
+        return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
+    }
+    let usage = tbs.get::<ExtendedKeyUsage>().map_err(|_bad| CertificateError::BadEncoding)?;
+    if usage.is_some_and(|(_, usage)| !usage.0.contains(&ID_KP_SERVER_AUTH)) {
+        return Err(CertificateError::InvalidPurpose.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! Which API servers are trusted by which bundle, and what of a bundle that is not as it should be.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512,
+    SignatureAlgorithm, date_time_ymd,
+};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::fake_api::{FIRST_TOKEN, FakeApi, JWKS};
+use crate::gateway::{Gateway, field};
+
+/// A certificate and its key.
+struct Pair {
+    pem: String,
+    der: CertificateDer<'static>,
+    params: CertificateParams,
+    key: KeyPair,
+}
+
+/// For a server on 127.0.0.1.
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn ca_params(name: &str) -> CertificateParams {
+    let mut params = params(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
+fn self_signed(params: CertificateParams) -> Pair {
+    self_signed_with(params, &PKCS_ECDSA_P256_SHA256)
+}
+
+fn self_signed_with(params: CertificateParams, algorithm: &'static SignatureAlgorithm) -> Pair {
+    let key = KeyPair::generate_for(algorithm).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    Pair { pem: certificate.pem(), der: certificate.der().clone(), params, key }
+}
+
+fn signed_by(params: CertificateParams, issuer: &Pair) -> Pair {
+    signed_with(params, issuer, &PKCS_ECDSA_P256_SHA256)
+}
+
+fn signed_with(
+    params: CertificateParams,
+    issuer: &Pair,
+    algorithm: &'static SignatureAlgorithm,
+) -> Pair {
+    let key = KeyPair::generate_for(algorithm).unwrap();
+    let issuer = Issuer::from_params(&issuer.params, &issuer.key);
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    Pair { pem: certificate.pem(), der: certificate.der().clone(), params, key }
+}
+
+/// Shows a certificate whatever its key is.
+#[derive(Debug)]
+struct Shows(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Shows {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+fn server(
+    chain: &[&Pair],
+    key: &KeyPair,
+    groups: &[&'static dyn SupportedKxGroup],
+) -> ServerConfig {
+    let mut provider = aws_lc_rs::default_provider();
+    if !groups.is_empty() {
+        provider.kx_groups = groups.to_vec();
+    }
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let chain = chain.iter().map(|pair| pair.der.clone()).collect();
+    let shows = Shows(Arc::new(CertifiedKey::new(chain, key)));
+    ServerConfig::builder_with_provider(Arc::<CryptoProvider>::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(shows))
+}
+
+/// An API server that shows `chain`, of which the first has `key`, and a CA file of this content.
+fn api(chain: &[&Pair], key: &KeyPair, bundle: &str) -> FakeApi {
+    let api = FakeApi::start();
+    api.set_tls(server(chain, key, &[]));
+    api.volume.write(FIRST_TOKEN, bundle);
+    api
+}
+
+#[track_caller]
+fn assert_trusted(api: &FakeApi) -> Gateway {
+    let gateway = Gateway::start(api);
+    assert_eq!(gateway.get(JWKS).status, 200, "{}", gateway.log());
+    gateway
+}
+
+/// It gets no request, and so no token; the line says `because`.
+#[track_caller]
+fn assert_untrusted(api: &FakeApi, because: &str) {
+    let gateway = Gateway::start(api);
+    let line = gateway.wait_for_log("fetch failed");
+    assert_eq!(field(&line, "reason"), Some("untrusted-certificate"), "{line}");
+    assert!(line.contains(because), "{line}");
+    assert!(api.connections() > 0);
+    assert_eq!(api.requests().len(), 0, "the token was sent");
+}
+
+// A server certificate that is in the bundle itself.
+
+#[test]
+fn a_self_signed_server_certificate_in_the_bundle_is_trusted() {
+    for params in [ca_params("self-signed CA"), params("self-signed")] {
+        let server = self_signed(params);
+        assert_trusted(&api(&[&server], &server.key, &server.pem));
+    }
+}
+
+#[test]
+fn a_server_certificate_in_the_bundle_is_trusted_without_its_ca() {
+    let ca = self_signed(ca_params("CA that nobody has"));
+    let server = signed_by(params("server"), &ca);
+    assert_trusted(&api(&[&server], &server.key, &server.pem));
+}
+
+#[test]
+fn who_has_the_certificate_and_another_key_gets_no_token() {
+    let server = self_signed(ca_params("self-signed CA"));
+    let other = KeyPair::generate().unwrap();
+    assert_untrusted(&api(&[&server], &other, &server.pem), "");
+}
+
+#[test]
+fn only_the_first_certificate_of_a_server_may_be_the_one_in_the_bundle() {
+    let ca = self_signed(ca_params("CA that nobody has"));
+    let (server, in_bundle) = (signed_by(params("server"), &ca), self_signed(params("in bundle")));
+    assert_untrusted(&api(&[&server, &in_bundle], &server.key, &in_bundle.pem), "");
+}
+
+#[test]
+fn a_server_certificate_in_the_bundle_is_checked_as_any_other() {
+    let mut other_name = ca_params("other name");
+    other_name.subject_alt_names =
+        CertificateParams::new(["a.example".to_owned()]).unwrap().subject_alt_names;
+    let mut expired = ca_params("expired");
+    expired.not_after = date_time_ymd(2020, 1, 1);
+    expired.not_before = date_time_ymd(2019, 1, 1);
+    let mut not_yet = ca_params("not yet valid");
+    not_yet.not_before = date_time_ymd(2999, 1, 1);
+    not_yet.not_after = date_time_ymd(3000, 1, 1);
+    let mut for_clients = ca_params("for clients");
+    for_clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let mut for_anything = ca_params("for anything");
+    for_anything.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
+    for (params, because) in [
+        (other_name, "not valid for"),
+        (expired, "expired"),
+        (not_yet, "not valid yet"),
+        (for_clients, ""),
+        (for_anything, ""),
+    ] {
+        let server = self_signed(params);
+        assert_untrusted(&api(&[&server], &server.key, &server.pem), because);
+    }
+}
+
+// Anchors.
+
+#[test]
+fn what_does_not_say_that_it_is_a_ca_vouches_for_no_other_certificate() {
+    let real = self_signed(ca_params("real CA"));
+    let serving = |name: &str, is_ca: IsCa| {
+        let mut params = params(name);
+        params.is_ca = is_ca;
+        params
+    };
+    let mut no_cert_sign = ca_params("CA without keyCertSign");
+    no_cert_sign.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    for params in [
+        serving("serving certificate, CA:FALSE", IsCa::ExplicitNoCa),
+        serving("serving certificate without basicConstraints", IsCa::NoCa),
+        no_cert_sign,
+    ] {
+        // Whoever holds its key makes a certificate for the API server's address.
+        let in_bundle = self_signed(params);
+        let forged = signed_by(self::params("forged"), &in_bundle);
+        let bundle = format!("{}{}", real.pem, in_bundle.pem);
+        assert_untrusted(&api(&[&forged, &in_bundle], &forged.key, &bundle), "");
+    }
+}
+
+#[test]
+fn an_anchor_that_has_expired_is_logged_with_its_date() {
+    let mut old = ca_params("old CA");
+    old.not_before = date_time_ymd(2019, 1, 1);
+    old.not_after = date_time_ymd(2020, 2, 3);
+    let (old, ca) = (self_signed(old), self_signed(ca_params("CA")));
+    let server = signed_by(params("server"), &ca);
+    let bundle = format!("{}{}", ca.pem, old.pem);
+    let gateway = assert_trusted(&api(&[&server], &server.key, &bundle));
+    let line = gateway.wait_for_log("a certificate of the CA file has expired");
+    assert_eq!(field(&line, "block"), Some("2"), "{line}");
+    assert_eq!(field(&line, "expired"), Some("2020-02-03T00:00:00Z"), "{line}");
+}
+
+// What TLS takes.
+
+#[test]
+fn post_quantum_key_exchange_alone_is_enough() {
+    let ca = self_signed(ca_params("CA"));
+    let pair = signed_by(params("server"), &ca);
+    for group in [kx_group::X25519MLKEM768, kx_group::SECP256R1MLKEM768] {
+        let api = api(&[&pair], &pair.key, &ca.pem);
+        api.set_tls(server(&[&pair], &pair.key, &[group]));
+        assert_trusted(&api);
+    }
+}
+
+#[test]
+fn certificates_over_each_nist_curve_are_trusted() {
+    let algorithms = [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ECDSA_P521_SHA512];
+    for of_ca in algorithms {
+        for of_server in algorithms {
+            let ca = self_signed_with(ca_params("CA"), of_ca);
+            let server = signed_with(params("server"), &ca, of_server);
+            assert_trusted(&api(&[&server], &server.key, &ca.pem));
+        }
+    }
+}
+
+// Bundles that scripts have joined.
+
+/// Blocks that cannot be used, and what is said of each.
+fn bad_blocks(good: &Pair) -> Vec<(String, &'static str)> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----\n";
+    const END: &str = "-----END CERTIFICATE-----\n";
+    let request = good.params.serialize_request(&good.key).unwrap().pem().unwrap();
+    let cut_off = good.pem.split_once("-----END").unwrap().0;
+    let mut garbage = good.der.to_vec();
+    garbage.extend_from_slice(b"secret");
+    let garbage = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, garbage);
+    vec![
+        (cut_off.to_owned(), "it has no line -----END CERTIFICATE-----"),
+        (format!("{BEGIN}{END}"), "it is empty"),
+        (format!("{BEGIN}se*cret\n{END}"), "it is not valid base64"),
+        (request.replace("CERTIFICATE REQUEST", "CERTIFICATE"), "it is not an X.509 certificate"),
+        (format!("{BEGIN}{garbage}\n{END}"), "it is not an X.509 certificate"),
+    ]
+}
+
+#[test]
+fn a_block_that_cannot_be_used_is_named_and_the_others_are_used() {
+    let ca = self_signed(ca_params("CA"));
+    let server = signed_by(params("server"), &ca);
+    for (bad, because) in bad_blocks(&ca) {
+        let bundle = format!("# a comment\n{bad}\n{}", ca.pem);
+        let gateway = assert_trusted(&api(&[&server], &server.key, &bundle));
+        let line = gateway.wait_for_log("a certificate of the CA file is left out");
+        assert_eq!((field(&line, "block"), field(&line, "line")), (Some("1"), Some("2")), "{line}");
+        assert!(line.contains(because) && line.contains(" WARN "), "{line}");
+        assert!(line.len() < 400 && !line.contains("se*cret"), "{line}");
+    }
+}
+
+#[test]
+fn a_bundle_without_a_usable_certificate_ends_the_program_with_2() {
+    let ca = self_signed(ca_params("CA"));
+    let utf_16: Vec<u8> = ca.pem.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf_16 = [&[0xff, 0xfe][..], &utf_16].concat();
+    let mut files: Vec<(Vec<u8>, &str)> =
+        bad_blocks(&ca).into_iter().map(|(bad, because)| (bad.into_bytes(), because)).collect();
+    files.push((ca.der.to_vec(), "it is DER and not PEM"));
+    files.push((utf_16, "it is UTF-16 and not PEM"));
+    files.push((b"nothing\n".to_vec(), "it contains no PEM certificate"));
+    for (file, because) in files {
+        let api = FakeApi::start();
+        let path = api.volume.dir().join("bundle");
+        std::fs::write(&path, file).unwrap();
+        let ended = Gateway::builder(&api).set("SA_CA_CERT_PATH", &path).run();
+        assert_eq!(ended.code, Some(2), "{}", ended.log);
+        assert!(ended.log.contains(because), "{because}: {}", ended.log);
+        assert!(ended.log.contains("SA_CA_CERT_PATH"), "{}", ended.log);
+    }
+}
+
+#[test]
+fn files_joined_without_a_newline_give_both_certificates() {
+    let (other, ca) = (self_signed(ca_params("other CA")), self_signed(ca_params("CA")));
+    let server = signed_by(params("server"), &ca);
+    for bundle in [
+        format!("{}{}", other.pem.trim_end(), ca.pem),
+        format!("\u{feff}{}{}", ca.pem.trim_end(), other.pem),
+        ca.pem.replace('\n', "\n    "),
+        ca.pem.replace('\n', "\r\n"),
+    ] {
+        assert_trusted(&api(&[&server], &server.key, &bundle));
+    }
+}
+
+#[test]
+fn a_bundle_that_gets_a_bad_block_while_it_runs_goes_on_with_the_others() {
+    let first = self_signed(ca_params("first CA"));
+    let server_of_first = signed_by(params("server"), &first);
+    let api = api(&[&server_of_first], &server_of_first.key, &first.pem);
+    let gateway = Gateway::builder(&api).set("CACHE_TTL_SECONDS", "0.2").start();
+    assert_eq!(gateway.get(JWKS).status, 200);
+
+    let second = self_signed(ca_params("second CA"));
+    let server_of_second = signed_by(params("server"), &second);
+    let cut_off = first.pem.split_once("-----END").unwrap().0;
+    api.volume.write(FIRST_TOKEN, &format!("{cut_off}\n{}", second.pem));
+    api.set_tls(server(&[&server_of_second], &server_of_second.key, &[]));
+    api.rotate_key();
+    api.close_idle_connections();
+
+    gateway.wait_for_log("a certificate of the CA file is left out");
+    gateway.wait_for_log(&format!("signing key added kid={}", api.kid()));
+}
