@@ -111,6 +111,7 @@ impl Parts {
         let Config { workers, shutdown_delay, shutdown_timeout, .. } = config;
         let upstream = Upstream::new(upstream::Settings {
             base: config.upstream_host,
+            address: config.upstream_address,
             timeout: config.upstream_timeout,
             token_path: config.token_path,
             ca_path: config.ca_path,

@@ -10,7 +10,7 @@ mod source;
 mod values;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) admin_port: Option<u16>,
     /// Scheme, authority and path, without a slash at its end.
     pub(crate) upstream_host: String,
+    /// Where the API server is in a cluster, when `UPSTREAM_HOST` is not given.
+    pub(crate) upstream_address: Option<SocketAddr>,
     /// 0.05 s to 60 s.
     pub(crate) upstream_timeout: Duration,
     /// 0.1 s to a day.
@@ -111,6 +113,7 @@ impl Config {
             admin_addr,
             admin_port,
             upstream_host,
+            upstream_address: upstream_address(&source),
             upstream_timeout,
             cache_ttl,
             max_stale: max_stale(&mut source, cache_ttl),
@@ -159,6 +162,16 @@ fn admin_port(source: &mut Source, public_port: Option<u16>) -> Option<u16> {
         ));
     }
     Some(port)
+}
+
+/// The address that Kubernetes gives to each pod. One that is not an IP address and a port is as
+/// good as none, since these are not settings of ours.
+fn upstream_address(source: &Source) -> Option<SocketAddr> {
+    if source.is_given(&UPSTREAM_HOST) {
+        return None;
+    }
+    let [host, port] = source.service()?;
+    Some(SocketAddr::new(values::address(host)?, port.parse().ok()?))
 }
 
 /// `CACHE_TTL_SECONDS`, or `CACHE_TTL_MINUTES`, its older name.

@@ -57,7 +57,7 @@ pub(super) const UPSTREAM_HOST: Setting = setting(
     "UPSTREAM_HOST",
     "https://kubernetes.default.svc",
     "an https URL without query, such as https://kubernetes.default.svc (http only for loopback)",
-    "base URL of the API server; a path is allowed",
+    "base URL of the API server; a path is allowed; unset: at KUBERNETES_SERVICE_HOST, if there",
 );
 pub(super) const UPSTREAM_TIMEOUT_SECONDS: Setting = setting(
     "UPSTREAM_TIMEOUT_SECONDS",

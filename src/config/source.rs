@@ -10,6 +10,10 @@ use std::time::Duration;
 use super::settings::{SETTINGS, Setting};
 use super::values::{Range, seconds};
 
+/// What Kubernetes sets in each pod, also with `enableServiceLinks: false`: Kubernetes docs,
+/// "Accessing the API from a Pod".
+const SERVICE: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
+
 /// The settings that are given, by name; their values are trimmed and not empty.
 pub(super) struct Source {
     variables: BTreeMap<String, String>,
@@ -22,19 +26,28 @@ impl Source {
         let mut source = Self { variables: BTreeMap::new(), mistakes: Vec::new() };
         for (name, value) in variables {
             let Ok(name) = name.into_string() else { continue };
-            if !SETTINGS.iter().any(|known| known.name == name || known.old_name == Some(&name)) {
+            let is_setting =
+                SETTINGS.iter().any(|it| it.name == name || it.old_name == Some(&name));
+            if !is_setting && !SERVICE.contains(&&*name) {
                 continue;
             }
             match value.into_string() {
                 // In Kubernetes manifests an empty value often means "not set".
                 Ok(value) if value.trim().is_empty() => {}
                 Ok(value) => drop(source.variables.insert(name, value.trim().to_owned())),
+                Err(_) if !is_setting => {}
                 Err(value) => {
                     source.mistakes.push(format!("{name} is {value:?}, which is not UTF-8"));
                 }
             }
         }
         source
+    }
+
+    /// Host and port of the API server, as Kubernetes sets them.
+    pub(super) fn service(&self) -> Option<[&str; 2]> {
+        let [host, port] = SERVICE.map(|name| self.variables.get(name).map(String::as_str));
+        Some([host?, port?])
     }
 
     /// Whether `setting` was given under its own name.

@@ -141,6 +141,26 @@ fn each_valid_value_is_used() {
 }
 
 #[test]
+fn the_address_that_kubernetes_gives_is_used_only_without_upstream_host() {
+    for (host, port, own, expected) in [
+        ("10.96.0.1", "443", "", Some("10.96.0.1:443")),
+        ("fd00::1", "6443", "", Some("[fd00::1]:6443")),
+        ("10.96.0.1", "443", "https://kubernetes.default.svc", None),
+        ("10.96.0.1", "", "", None),
+        ("10.96.0.1", "https", "", None),
+        ("api.internal", "443", "", None),
+    ] {
+        let variables = [
+            ("KUBERNETES_SERVICE_HOST", host),
+            ("KUBERNETES_SERVICE_PORT", port),
+            ("UPSTREAM_HOST", own),
+        ];
+        let address = parse(&variables).unwrap().upstream_address;
+        assert_eq!(address.map(|it| it.to_string()).as_deref(), expected, "{host} {port} {own}");
+    }
+}
+
+#[test]
 fn the_older_programs_names_mean_the_same() {
     let config = parse(&[("CACHE_TTL_MINUTES", "0.5")]).unwrap();
     assert_eq!(config.cache_ttl, Duration::from_secs(30));

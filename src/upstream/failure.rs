@@ -33,8 +33,9 @@ impl Failure {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Token { .. } | Self::Unauthorized => Reason::Unauthorized,
+            Self::Timeout { .. }
+            | Self::NameNotResolved { cause: LookupError::NoAnswer(_), .. } => Reason::Timeout,
             Self::Unreachable { .. } | Self::NameNotResolved { .. } => Reason::Unreachable,
-            Self::Timeout { .. } => Reason::Timeout,
             Self::UntrustedCertificate { .. } => Reason::UntrustedCertificate,
             Self::Forbidden => Reason::Forbidden,
             Self::NotFound => Reason::NotFound,
@@ -44,6 +45,14 @@ impl Failure {
             }
             Self::Status(_) | Self::TooLarge | Self::Document(_) => Reason::BadDocument,
         }
+    }
+
+    /// Whether upstream may be reached by another way.
+    pub(super) const fn is_unreached(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::NameNotResolved { .. } | Self::Timeout { .. }
+        )
     }
 
     /// Whether the other document would fail in the same way, so that it need not be fetched.
@@ -69,7 +78,9 @@ impl Failure {
                  a NetworkPolicy blocks the way"
             }
             Self::NameNotResolved { .. } => {
-                "check whether the cluster's DNS answers and whether the name in UPSTREAM_HOST is right"
+                "check whether the cluster's DNS answers and whether the name in UPSTREAM_HOST is \
+                 right; the static binary's resolver needs a full name, such as \
+                 kubernetes.default.svc.cluster.local. with the dot, where ndots is less than 3"
             }
             Self::Timeout { .. } => {
                 "check whether the API server is overloaded or a NetworkPolicy drops packets, or \

@@ -17,6 +17,7 @@ mod verifier;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -31,7 +32,7 @@ use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use bundle::{Bundle, BundleError, Place};
 use connector::TlsConnector;
 pub(crate) use failure::Failure;
-use resolver::{BoundedResolver, LookupError};
+use resolver::{LookupError, Way, WayResolver};
 use token::Token;
 use verifier::Verifier;
 
@@ -45,6 +46,8 @@ const MAX_HEADER_BYTES: usize = 16 << 10;
 pub(crate) struct Settings {
     /// Scheme, authority and path, without a slash at its end.
     pub(crate) base: String,
+    /// Where to reach it before DNS is asked for the name in `base`.
+    pub(crate) address: Option<SocketAddr>,
     /// The time limit of one fetch in total, including the retries.
     pub(crate) timeout: Duration,
     pub(crate) token_path: PathBuf,
@@ -57,14 +60,20 @@ pub(crate) struct Upstream {
     /// The contents of the CA file that `agent` trusts.
     ca: Vec<u8>,
     agent: Agent,
+    way: Arc<Way>,
+    /// [`Way::address`] when it was last logged.
+    logged_way: Option<Option<SocketAddr>>,
 }
 
 impl Upstream {
     /// Reads the CA file; an error when it cannot be used.
     pub(crate) fn new(settings: Settings) -> Result<Self, CaError> {
         let ca = read_ca(&settings.ca_path)?;
-        let agent = agent(&settings.ca_path, &ca)?;
-        Ok(Self { settings, ca, agent })
+        let way = Arc::new(Way::new(settings.address));
+        let agent = agent(&settings.ca_path, &ca, &way)?;
+        let mut upstream = Self { settings, ca, agent, way, logged_way: None };
+        upstream.log_way();
+        Ok(upstream)
     }
 
     /// Fetches one document, as upstream sent it, within `UPSTREAM_TIMEOUT_SECONDS` in total. A 401
@@ -72,10 +81,44 @@ impl Upstream {
     pub(crate) fn fetch(&mut self, kind: Kind) -> Result<Vec<u8>, Failure> {
         self.reload_ca_if_changed();
         let deadline = Instant::now() + self.settings.timeout;
-        match self.fetch_once(kind, deadline) {
+        match self.fetch_by_either_way(kind, deadline) {
             // The kubelet may have replaced the token since it was read.
             Err(Failure::Unauthorized) => self.fetch_once(kind, deadline),
             outcome => outcome,
+        }
+    }
+
+    /// Where upstream cannot be reached by one way, takes the other: at once if there is time left,
+    /// else for the next fetch.
+    fn fetch_by_either_way(&mut self, kind: Kind, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let outcome = self.fetch_once(kind, deadline);
+        if !outcome.as_ref().is_err_and(Failure::is_unreached) || !self.way.turn() {
+            return outcome;
+        }
+        if Instant::now() >= deadline {
+            return outcome;
+        }
+        let other = self.fetch_once(kind, deadline);
+        if other.as_ref().is_err_and(Failure::is_unreached) {
+            self.way.turn();
+            return outcome;
+        }
+        self.log_way();
+        other
+    }
+
+    /// Logs by which way upstream is reached, if that is not what was logged last.
+    fn log_way(&mut self) {
+        let address = self.way.address();
+        if self.logged_way.replace(address) == Some(address) {
+            return;
+        }
+        let url = &self.settings.base;
+        match address {
+            Some(address) => {
+                info!(url:%, address:%; "using the address of KUBERNETES_SERVICE_HOST");
+            }
+            None => info!(url:%; "using the name in the URL"),
         }
     }
 
@@ -87,7 +130,7 @@ impl Upstream {
             if ca == self.ca {
                 return Ok(None);
             }
-            Ok(Some((agent(path, &ca)?, ca)))
+            Ok(Some((agent(path, &ca, &self.way)?, ca)))
         });
         match changed {
             Ok(None) => {}
@@ -143,7 +186,10 @@ impl Upstream {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "ureq's errors are an open list")]
     fn failure(&self, error: ureq::Error) -> Failure {
-        let base = self.settings.base.clone();
+        let base = match self.way.address() {
+            Some(address) => format!("{} at {address}", self.settings.base),
+            None => self.settings.base.clone(),
+        };
         match error {
             ureq::Error::Timeout(during) => {
                 Failure::Timeout { base, bound: self.settings.timeout, during }
@@ -197,14 +243,14 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, CaError> {
 
 /// An agent that trusts the CA file `ca`, which was read from `path`. What of it cannot be used, or
 /// has expired, is logged.
-fn agent(path: &Path, ca: &[u8]) -> Result<Agent, CaError> {
+fn agent(path: &Path, ca: &[u8], way: &Arc<Way>) -> Result<Agent, CaError> {
     let failed = |cause| CaError { path: path.to_owned(), cause };
     let bundle = Bundle::parse(ca).map_err(|error| failed(CaFault::Bundle(error)))?;
     log_bundle(path, &bundle);
     let provider = provider();
     let verifier = Verifier::new(&bundle, &provider);
     let tls = TlsConnector::new(verifier, provider).map_err(|error| failed(CaFault::Tls(error)))?;
-    Ok(ureq_agent(tls))
+    Ok(ureq_agent(tls, WayResolver(Arc::clone(way))))
 }
 
 fn log_bundle(path: &Path, bundle: &Bundle) {
@@ -234,7 +280,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// An agent with every option set whose default in ureq is unsuitable, or could become so.
-fn ureq_agent(tls: TlsConnector) -> Agent {
+fn ureq_agent(tls: TlsConnector, resolver: WayResolver) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -248,7 +294,7 @@ fn ureq_agent(tls: TlsConnector) -> Agent {
         .max_idle_age(Duration::from_secs(90))
         .build();
     let connector = ().chain(TcpConnector::default()).chain(tls);
-    Agent::with_parts(config, connector, BoundedResolver::default())
+    Agent::with_parts(config, connector, resolver)
 }
 
 /// Whether a request may have failed only because upstream had already closed the connection.

@@ -1,4 +1,8 @@
-//! DNS look-ups of upstream's name, within a time limit.
+//! Where upstream's name leads: to the address that Kubernetes gives each pod, or wherever DNS says.
+//!
+//! Without `UPSTREAM_HOST` the address of `KUBERNETES_SERVICE_HOST` is used, as client-go does: it
+//! needs no DNS, whose settings differ from cluster to cluster. The name stays that of the URL, for
+//! TLS and for `Host`. DNS is asked where there is no such address, or where it cannot be reached.
 //!
 //! ureq's own resolver also starts a thread for each look-up, but does not limit their number, and
 //! panics when a thread cannot be started.
@@ -7,43 +11,130 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// The most concurrent DNS look-ups: getaddrinfo(3) cannot be cancelled, so hung ones would pile
-/// up.
-const MAX_LOOKUPS: usize = 4;
+use crate::locks::lock;
+
 /// The most addresses of a name that are tried: ureq's array has room for 16.
 const MAX_ADDRESSES: usize = 16;
+/// How long an answer of DNS serves further requests: both of a round, also where the second one
+/// needs no new connection, which ureq finds out only after the look-up. `CoreDNS` has a TTL of 5 s
+/// by default.
+const ANSWER_SERVES: Duration = Duration::from_secs(5);
 
-/// Resolves each name in a thread of its own, of which at most [`MAX_LOOKUPS`] run at one time.
-#[derive(Debug, Default)]
-pub(super) struct BoundedResolver {
-    running: Arc<AtomicUsize>,
+/// The way to upstream, which the resolvers of all agents share.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// That of `KUBERNETES_SERVICE_HOST`; `None`: there is DNS only.
+    address: Option<SocketAddr>,
+    asks_dns: AtomicBool,
+    /// A look-up that was not over in time. Its answer serves a later one: getaddrinfo(3) cannot be
+    /// cancelled, and where DNS is slow each new look-up would be late as well.
+    late: Mutex<Option<LookUp>>,
+    answer: Mutex<Option<Answer>>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// Host and port.
+    of: String,
+    addresses: Vec<SocketAddr>,
+    at: Instant,
+}
+
+#[derive(Debug)]
+struct LookUp {
+    /// Host and port.
+    of: String,
+    found: Receiver<io::Result<Vec<SocketAddr>>>,
+}
+
+impl Way {
+    pub(super) fn new(address: Option<SocketAddr>) -> Self {
+        let asks_dns = AtomicBool::new(address.is_none());
+        Self { address, asks_dns, late: Mutex::default(), answer: Mutex::default() }
+    }
+
+    /// The address that is used now; `None`: DNS is asked.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.address.filter(|_| !self.asks_dns.load(Ordering::Relaxed))
+    }
+
+    /// Takes the other way from now on; false when there is none.
+    pub(super) fn turn(&self) -> bool {
+        if self.address.is_some() {
+            self.asks_dns.fetch_xor(true, Ordering::Relaxed);
+        }
+        self.address.is_some()
+    }
+
+    /// The addresses of `of`, by a recent answer or the one look-up that runs for it.
+    fn look_up(&self, of: String, timeout: Duration) -> Result<Vec<SocketAddr>, LookupError> {
+        if let Some(answer) = &*lock(&self.answer)
+            && answer.of == of
+            && answer.at.elapsed() < ANSWER_SERVES
+        {
+            return Ok(answer.addresses.clone());
+        }
+        let late = lock(&self.late).take().filter(|late| late.of == of);
+        let look_up = late.map_or_else(|| start(of), Ok).map_err(LookupError::Thread)?;
+        match look_up.found.recv_timeout(timeout) {
+            Ok(found) => {
+                let addresses = found.map_err(LookupError::Lookup)?;
+                let LookUp { of, .. } = look_up;
+                let answer = Answer { of, addresses: addresses.clone(), at: Instant::now() };
+                *lock(&self.answer) = Some(answer);
+                Ok(addresses)
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                *lock(&self.late) = Some(look_up);
+                Err(LookupError::NoAnswer(timeout))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(LookupError::Thread(io::Error::other("it ended without an answer")))
+            }
+        }
+    }
+}
+
+fn start(of: String) -> io::Result<LookUp> {
+    let (sender, found) = mpsc::sync_channel(1);
+    let name = of.clone();
+    let look_up = move || {
+        // There is no receiver when another name was looked up meanwhile.
+        let _ = sender.send(name.to_socket_addrs().map(Iterator::collect));
+    };
+    thread::Builder::new().name("resolver".to_owned()).spawn(look_up)?;
+    Ok(LookUp { of, found })
 }
 
 /// Why a name was not resolved.
 #[derive(Debug)]
 pub(crate) enum LookupError {
-    /// [`MAX_LOOKUPS`] are running.
-    TooMany,
     Thread(io::Error),
     Lookup(io::Error),
+    /// Within this time.
+    NoAnswer(Duration),
     NoAddress,
 }
 
 impl fmt::Display for LookupError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooMany => write!(out, "{MAX_LOOKUPS} earlier look-ups are still running"),
-            Self::Thread(error) => write!(out, "cannot start a thread for the look-up: {error}"),
-            Self::Lookup(error) => write!(out, "{error}"),
-            Self::NoAddress => out.write_str("the name has no address"),
+            Self::Thread(error) => write!(out, "the thread for the DNS look-up: {error}"),
+            Self::Lookup(error) => write!(out, "DNS: {error}"),
+            Self::NoAnswer(timeout) => {
+                write!(out, "no answer from DNS within {:.1}s", timeout.as_secs_f64())
+            }
+            Self::NoAddress => out.write_str("DNS has no address for the name"),
         }
     }
 }
@@ -56,60 +147,28 @@ impl From<LookupError> for ureq::Error {
     }
 }
 
-impl Resolver for BoundedResolver {
+/// Resolves upstream's name for an agent.
+#[derive(Debug)]
+pub(super) struct WayResolver(pub(super) Arc<Way>);
+
+impl Resolver for WayResolver {
     fn resolve(
         &self,
         uri: &Uri,
         _config: &ureq::config::Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let address = uri
+        let name = uri
             .scheme()
             .zip(uri.authority())
             .and_then(|(scheme, authority)| DefaultResolver::host_and_port(scheme, authority))
             .ok_or_else(|| ureq::Error::BadUri(uri.to_string()))?;
-        let found = match address.parse::<SocketAddr>() {
-            Ok(literal) => vec![literal],
-            Err(_) => self.look_up(address, &timeout)?,
+        let found = match self.0.address().map_or_else(|| name.parse(), Ok) {
+            Ok(address) => vec![address],
+            Err(_) => self.0.look_up(name, *timeout.after)?,
         };
         let mut addresses = self.empty();
         found.into_iter().take(MAX_ADDRESSES).for_each(|address| addresses.push(address));
         if addresses.is_empty() { Err(LookupError::NoAddress.into()) } else { Ok(addresses) }
-    }
-}
-
-impl BoundedResolver {
-    fn look_up(
-        &self,
-        address: String,
-        timeout: &NextTimeout,
-    ) -> Result<Vec<SocketAddr>, ureq::Error> {
-        let permit = Permit(Arc::clone(&self.running));
-        if permit.0.fetch_add(1, Ordering::Relaxed) >= MAX_LOOKUPS {
-            return Err(LookupError::TooMany.into());
-        }
-        let (sender, found) = mpsc::sync_channel(1);
-        let look_up = move || {
-            let _permit = permit;
-            // After the time limit there is no receiver.
-            let _ = sender.send(address.to_socket_addrs().map(Iterator::collect));
-        };
-        thread::Builder::new()
-            .name("resolver".to_owned())
-            .spawn(look_up)
-            .map_err(LookupError::Thread)?;
-        match found.recv_timeout(*timeout.after) {
-            Ok(found) => Ok(found.map_err(LookupError::Lookup)?),
-            Err(_) => Err(ureq::Error::Timeout(timeout.reason)),
-        }
-    }
-}
-
-/// One look-up that counts as running until this is dropped.
-struct Permit(Arc<AtomicUsize>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -25,6 +25,7 @@ mod serving;
 mod caching;
 mod trust;
 mod tls;
+mod names;
 mod upstream_failures;
 mod hostile_clients;
 mod admin;

@@ -51,7 +51,7 @@ const READING_ORDER: [(&str, &str); 41] = [
     ("upstream::verifier", "upstream::bundle"),
     ("upstream::bundle", ""),
     ("upstream::failure", "upstream::resolver documents reason"),
-    ("upstream::resolver", ""),
+    ("upstream::resolver", "locks"),
     ("http::answer", "http::routes http::representation http reason"),
     ("http::routes", "documents"),
     ("http::representation", "documents"),
@@ -177,7 +177,7 @@ fn one_function_is_unsafe() {
 #[test]
 fn one_module_knows_poisoned_locks() {
     only(&["locks"], |module| has(&module.code, "PoisonError") || module.code.contains(".lock()"));
-    only(&["locks", "server", "front::inbox", "cache"], |module| {
+    only(&["locks", "server", "front::inbox", "cache", "upstream::resolver"], |module| {
         has(&module.code, "Mutex") || has(&module.code, "RwLock")
     });
 }
@@ -358,6 +358,9 @@ fn the_readme_has_each_setting_of_the_program_in_the_words_of_help() {
     assert_eq!(settings.len(), 24);
     let rows = readme.lines().filter(|line| line.starts_with('|'));
     let first_cells = rows.filter_map(|row| row.split('|').nth(1));
+    // A cell that begins with a name, and not a log line in which one occurs.
+    let is_name = |cell: &&str| cell.trim_start_matches([' ', '`']).starts_with(char::is_uppercase);
+    let first_cells = first_cells.filter(is_name);
     assert_eq!(setting_names(first_cells), settings);
 }
 

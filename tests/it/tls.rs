@@ -18,11 +18,11 @@ use crate::fake_api::{FIRST_TOKEN, FakeApi, JWKS};
 use crate::gateway::{Gateway, field};
 
 /// A certificate and its key.
-struct Pair {
-    pem: String,
+pub(crate) struct Pair {
+    pub(crate) pem: String,
     der: CertificateDer<'static>,
     params: CertificateParams,
-    key: KeyPair,
+    pub(crate) key: KeyPair,
 }
 
 /// For a server on 127.0.0.1.
@@ -38,7 +38,7 @@ fn ca_params(name: &str) -> CertificateParams {
     params
 }
 
-fn self_signed(params: CertificateParams) -> Pair {
+pub(crate) fn self_signed(params: CertificateParams) -> Pair {
     self_signed_with(params, &PKCS_ECDSA_P256_SHA256)
 }
 
@@ -94,7 +94,7 @@ fn server(
 }
 
 /// An API server that shows `chain`, of which the first has `key`, and a CA file of this content.
-fn api(chain: &[&Pair], key: &KeyPair, bundle: &str) -> FakeApi {
+pub(crate) fn api(chain: &[&Pair], key: &KeyPair, bundle: &str) -> FakeApi {
     let api = FakeApi::start();
     api.set_tls(server(chain, key, &[]));
     api.volume.write(FIRST_TOKEN, bundle);

@@ -1,14 +1,13 @@
 //! What clients and operators see when the API server fails, each way that it can.
 
 use std::net::TcpListener;
-use std::process::Command;
 use std::time::Duration;
 
 use crate::client::{self, Client};
 use crate::fake_api::{
     Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, UPSTREAM_TEXT, discovery, key_set,
 };
-use crate::gateway::{self, Builder, Gateway, field};
+use crate::gateway::{Builder, Gateway, field};
 
 /// Refreshes several times a second.
 fn quick(api: &FakeApi) -> Builder {
@@ -386,53 +385,4 @@ fn a_connection_that_dies_as_it_is_used_again_is_replaced_within_the_fetch() {
     gateway.wait_for_log("document changed document=jwks");
     api.wait_for_more(JWKS, 6);
     assert!(!gateway.log().contains("fetch failed"), "{}", gateway.log());
-}
-
-// Names that are never resolved.
-
-/// A C library whose look-ups never come back.
-const HANGING_RESOLVER: &str = r#"
-    #[unsafe(no_mangle)]
-    pub extern "C" fn getaddrinfo() -> i32 {
-        loop {
-            std::thread::park();
-        }
-    }
-"#;
-
-#[test]
-#[cfg(target_env = "gnu")]
-fn a_hanging_name_resolution_is_a_timeout_and_does_not_pile_up_threads() {
-    // Nothing can be preloaded into the static binary, which has the same resolver of ours.
-    if !gateway::is_dynamic() {
-        return;
-    }
-    let api = FakeApi::start();
-    let (source, library) = (api.volume.dir().join("hang.rs"), api.volume.dir().join("libhang.so"));
-    std::fs::write(&source, HANGING_RESOLVER).unwrap();
-    let compiled = Command::new("rustc")
-        .args(["--edition=2024", "--crate-type=cdylib", "-o"])
-        .args([&library, &source])
-        .status()
-        .expect("run rustc");
-    assert!(compiled.success());
-    let gateway = quick(&api)
-        .set("LD_PRELOAD", library)
-        .set("UPSTREAM_HOST", "https://kubernetes.default.svc")
-        .set("UPSTREAM_TIMEOUT_SECONDS", "0.1")
-        .start();
-
-    gateway.wait_for_log("reason=timeout");
-    let response = gateway.get(JWKS);
-    assert_eq!(response.status, 502);
-    for _ in 0..7 {
-        gateway.wait_for_log("fetch failed");
-    }
-    let threads = gateway.threads();
-    for _ in 0..7 {
-        gateway.wait_for_log("fetch failed");
-    }
-    // Connections have threads too, which come and go: none is open at either moment.
-    assert!(gateway.threads() <= threads, "{} threads, then {}", threads, gateway.threads());
-    assert_eq!(gateway.get("/livez").status, 200);
 }
