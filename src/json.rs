@@ -16,6 +16,8 @@ const MAX_DEPTH: usize = 16;
 #[derive(Debug)]
 pub(crate) enum JsonError {
     Syntax(serde_json::Error),
+    /// What it is instead.
+    Encoding(&'static str),
     Duplicate(String),
     TooDeep,
 }
@@ -24,6 +26,7 @@ impl fmt::Display for JsonError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax(error) => write!(out, "it is not JSON: {error}"),
+            Self::Encoding(encoding) => write!(out, "it is not JSON but {encoding}"),
             Self::Duplicate(name) => write!(out, "the member {name:?} appears twice in one object"),
             Self::TooDeep => write!(out, "it is nested more than {MAX_DEPTH} levels deep"),
         }
@@ -33,7 +36,18 @@ impl fmt::Display for JsonError {
 /// Parses JSON in which no object has two members of the same name: RFC 8259 §4 leaves open which
 /// of them counts. Members keep their order, and numbers their digits.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
-    strict(serde_json::from_slice(bytes).map_err(JsonError::Syntax)?, MAX_DEPTH)
+    let raw = serde_json::from_slice(bytes);
+    strict(raw.map_err(|error| encoding(bytes).unwrap_or(JsonError::Syntax(error)))?, MAX_DEPTH)
+}
+
+/// RFC 8259 §8.1: JSON is UTF-8 without a byte order mark.
+const fn encoding(bytes: &[u8]) -> Option<JsonError> {
+    match bytes {
+        [0x1f, 0x8b, ..] => Some(JsonError::Encoding("compressed by gzip")),
+        [0xef, 0xbb, 0xbf, ..] => Some(JsonError::Encoding("text with a byte order mark")),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(JsonError::Encoding("UTF-16")),
+        _ => None,
+    }
 }
 
 fn strict(raw: &RawValue, depth: usize) -> Result<Value, JsonError> {
@@ -116,5 +130,12 @@ mod tests {
             assert_eq!(parse(text.as_bytes()).unwrap_err().to_string(), expected, "{text}");
         }
         assert!(matches!(parse(b"\"\xff\""), Err(JsonError::Syntax(_))));
+        for (bytes, expected) in [
+            (&b"\x1f\x8b\x08\0"[..], "it is not JSON but compressed by gzip"),
+            (b"\xef\xbb\xbf{}", "it is not JSON but text with a byte order mark"),
+            (b"\xff\xfe{\0}\0", "it is not JSON but UTF-16"),
+        ] {
+            assert_eq!(parse(bytes).unwrap_err().to_string(), expected);
+        }
     }
 }

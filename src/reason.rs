@@ -12,6 +12,10 @@ pub(crate) enum Reason {
     Forbidden,
     NotFound,
     UntrustedCertificate,
+    /// It was reached, and TLS came to no agreement.
+    Tls,
+    /// It was reached, and what it sent is not TLS, or not HTTP.
+    Protocol,
     BadDocument,
     NotFetchedYet,
     TooOld,
@@ -27,6 +31,8 @@ impl Reason {
             Self::Forbidden => "forbidden",
             Self::NotFound => "not-found",
             Self::UntrustedCertificate => "untrusted-certificate",
+            Self::Tls => "tls",
+            Self::Protocol => "protocol",
             Self::BadDocument => "bad-document",
             Self::NotFetchedYet => "not-fetched-yet",
             Self::TooOld => "too-old",

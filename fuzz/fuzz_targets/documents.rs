@@ -57,6 +57,7 @@ fn parsed(sent: &[u8]) -> Option<Json> {
         }
         (Err(refused), Some(read)) => match refused {
             JsonError::TooDeep => assert!(read.depth() > 16),
+            JsonError::Encoding(_) => panic!("{refused}"),
             JsonError::Duplicate(_) => assert!(read.has_twins()),
             // Deeper than `serde_json` goes.
             JsonError::Syntax(_) => assert!(read.depth() > 16, "{refused}"),

@@ -15,11 +15,41 @@ use crate::reason::Reason;
 /// Why a fetch failed, with what was tried.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    Token { path: PathBuf, cause: io::Error },
-    Unreachable { base: String, cause: String },
-    NameNotResolved { base: String, cause: LookupError },
-    Timeout { base: String, bound: Duration, during: Timeout },
-    UntrustedCertificate { base: String, ca_path: PathBuf, cause: String },
+    Token {
+        path: PathBuf,
+        cause: io::Error,
+    },
+    Unreachable {
+        base: String,
+        cause: String,
+    },
+    NameNotResolved {
+        base: String,
+        cause: LookupError,
+    },
+    Timeout {
+        base: String,
+        bound: Duration,
+        during: Timeout,
+    },
+    UntrustedCertificate {
+        base: String,
+        ca_path: PathBuf,
+        cause: String,
+    },
+    /// The certificate has expired, or is not valid yet.
+    CertificateDate {
+        base: String,
+        cause: String,
+    },
+    Tls {
+        base: String,
+        cause: String,
+    },
+    Protocol {
+        base: String,
+        cause: String,
+    },
     Unauthorized,
     Forbidden,
     NotFound,
@@ -36,7 +66,11 @@ impl Failure {
             Self::Timeout { .. }
             | Self::NameNotResolved { cause: LookupError::NoAnswer(_), .. } => Reason::Timeout,
             Self::Unreachable { .. } | Self::NameNotResolved { .. } => Reason::Unreachable,
-            Self::UntrustedCertificate { .. } => Reason::UntrustedCertificate,
+            Self::UntrustedCertificate { .. } | Self::CertificateDate { .. } => {
+                Reason::UntrustedCertificate
+            }
+            Self::Tls { .. } => Reason::Tls,
+            Self::Protocol { .. } => Reason::Protocol,
             Self::Forbidden => Reason::Forbidden,
             Self::NotFound => Reason::NotFound,
             // An API server that is starting, stopping or overloaded cannot be used either.
@@ -63,6 +97,8 @@ impl Failure {
                 | Reason::Unreachable
                 | Reason::Timeout
                 | Reason::UntrustedCertificate
+                | Reason::Tls
+                | Reason::Protocol
         )
     }
 
@@ -89,6 +125,16 @@ impl Failure {
             Self::UntrustedCertificate { .. } => {
                 "point SA_CA_CERT_PATH to the CA of the API server's certificate, and use one of \
                  the certificate's names in UPSTREAM_HOST"
+            }
+            Self::CertificateDate { .. } => {
+                "renew the API server's certificate, or set the clock of this node"
+            }
+            Self::Tls { .. } => {
+                "the API server must offer TLS 1.2 or 1.3 with AES-GCM or ChaCha20 and a key exchange by \
+                 X25519, P-256 or P-384: see --tls-cipher-suites and --tls-curve-preferences"
+            }
+            Self::Protocol { .. } => {
+                "check whether UPSTREAM_HOST points to the API server's https port: it was reached"
             }
             Self::Unauthorized => {
                 "the token is expired, revoked or from another cluster: check whether SA_TOKEN_PATH \
@@ -131,6 +177,15 @@ impl fmt::Display for Failure {
                 "the certificate of {base} is not trusted by {}: {cause}",
                 ca_path.display()
             ),
+            Self::CertificateDate { base, cause } => {
+                write!(out, "the certificate of {base} is not valid now: {cause}")
+            }
+            Self::Tls { base, cause } => {
+                write!(out, "no TLS connection to {base} could be made: {cause}")
+            }
+            Self::Protocol { base, cause } => {
+                write!(out, "what {base} sent cannot be used: {cause}")
+            }
             Self::Unauthorized => out.write_str("upstream refused the token (401)"),
             Self::Forbidden => {
                 out.write_str("upstream accepted the token but does not allow the path (403)")

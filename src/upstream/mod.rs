@@ -199,14 +199,35 @@ impl Upstream {
                 Ok(cause) => Failure::NameNotResolved { base, cause: *cause },
                 Err(cause) => Failure::Unreachable { base, cause: cause.to_string() },
             },
-            error => match certificate_error(&error) {
-                Some(cause) => Failure::UntrustedCertificate {
-                    base,
-                    ca_path: self.settings.ca_path.clone(),
-                    cause: cause.to_string(),
-                },
+            error @ (ureq::Error::Protocol(_)
+            | ureq::Error::Http(_)
+            | ureq::Error::LargeResponseHeader(..)) => {
+                Failure::Protocol { base, cause: error.to_string() }
+            }
+            error => match tls_error(&error) {
+                Some(error) => self.tls_failure(base, error),
                 None => Failure::Unreachable { base, cause: error.to_string() },
             },
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls's errors are an open list")]
+    fn tls_failure(&self, base: String, error: &rustls::Error) -> Failure {
+        match error {
+            rustls::Error::InvalidCertificate(cause) => {
+                let ca_path = self.settings.ca_path.clone();
+                let is_date = verifier::is_about_dates(cause);
+                let cause = verifier::describe(cause);
+                if is_date {
+                    Failure::CertificateDate { base, cause }
+                } else {
+                    Failure::UntrustedCertificate { base, ca_path, cause }
+                }
+            }
+            rustls::Error::InvalidMessage(_) => {
+                Failure::Protocol { base, cause: format!("it is not TLS ({error})") }
+            }
+            error => Failure::Tls { base, cause: error.to_string() },
         }
     }
 }
@@ -308,13 +329,12 @@ fn is_dead_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Why rustls rejected upstream's certificate, if that is what failed.
+/// What rustls says, if that is what failed.
 #[expect(clippy::wildcard_enum_match_arm, reason = "ureq's errors are an open list")]
-pub(super) fn certificate_error(error: &ureq::Error) -> Option<&rustls::CertificateError> {
-    let error = match error {
-        ureq::Error::Rustls(error) => error,
-        ureq::Error::Io(error) => error.get_ref()?.downcast_ref()?,
-        _ => return None,
-    };
-    if let rustls::Error::InvalidCertificate(cause) = error { Some(cause) } else { None }
+fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
 }

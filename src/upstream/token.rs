@@ -17,12 +17,26 @@ impl Token {
         let failed = |cause| Failure::Token { path: path.to_owned(), cause };
         let text = std::fs::read_to_string(path).map_err(failed)?;
         let token = text.trim();
+        if let Some(mistake) = mistake(token) {
+            return Err(failed(io::Error::other(mistake)));
+        }
         let mut value = HeaderValue::try_from(format!("Bearer {token}"))
-            .ok()
-            .filter(|_| !token.is_empty())
-            .ok_or_else(|| failed(io::Error::other("it contains no token")))?;
+            .map_err(|error| failed(io::Error::other(error)))?;
         value.set_sensitive(true);
         Ok(Self(value))
+    }
+}
+
+/// What is wrong with a token, without the token: RFC 6750 §2.1 has only printable ASCII in one.
+fn mistake(token: &str) -> Option<&'static str> {
+    let bad = token.chars().find(|character| !character.is_ascii_graphic());
+    match bad {
+        _ if token.is_empty() => Some("it contains no token"),
+        None => None,
+        Some('\u{feff}') => Some("it begins with a byte order mark, which is not part of a token"),
+        Some('\0') => Some("it has a NUL within the token"),
+        Some('\n' | '\r') => Some("it has a line break within the token"),
+        Some(_) => Some("it has a space, or a character that is not ASCII, within the token"),
     }
 }
 

@@ -6,6 +6,7 @@
 //! extended key usage are checked as for any other, and the signature of the handshake is verified
 //! by rustls: who has the certificate without its key gets no token.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,13 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use x509_cert::TbsCertificate;
-use x509_cert::der::Decode as _;
+use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
+use x509_cert::der::oid::db::DB;
 use x509_cert::der::oid::db::rfc5280::ID_KP_SERVER_AUTH;
+use x509_cert::der::oid::db::rfc5912::RSA_ENCRYPTION;
+use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 use x509_cert::ext::pkix::ExtendedKeyUsage;
 
 use super::bundle::Bundle;
@@ -61,13 +65,12 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         match &self.chains {
-            Some(chains) => chains.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            ),
+            Some(chains) => chains
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+                .map_err(|error| {
+                    let presented = [end_entity].into_iter().chain(intermediates);
+                    explain(error, presented.chain(&self.bundle))
+                }),
             None => Err(CertificateError::UnknownIssuer.into()),
         }
     }
@@ -79,6 +82,7 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls12_signature(message, certificate, signed, &self.algorithms)
+            .map_err(|error| explain(error, [certificate]))
     }
 
     fn verify_tls13_signature(
@@ -88,10 +92,95 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, certificate, signed, &self.algorithms)
+            .map_err(|error| explain(error, [certificate]))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// An RSA key that is too short to be trusted, and its length in bits.
+#[derive(Debug)]
+struct ShortRsaKey(usize);
+
+impl fmt::Display for ShortRsaKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "a key of RSA with {} bits; it must have 2048 at least", self.0)
+    }
+}
+
+impl std::error::Error for ShortRsaKey {}
+
+/// Says of a signature that cannot be verified when the reason is a short key among `certificates`.
+fn explain<'a>(
+    error: Error,
+    certificates: impl IntoIterator<Item = &'a CertificateDer<'a>>,
+) -> Error {
+    if error != Error::InvalidCertificate(CertificateError::BadSignature) {
+        return error;
+    }
+    match certificates.into_iter().find_map(|certificate| short_rsa_key(certificate)) {
+        Some(key) => CertificateError::Other(OtherError(Arc::new(key))).into(),
+        None => error,
+    }
+}
+
+fn short_rsa_key(certificate: &[u8]) -> Option<ShortRsaKey> {
+    let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
+    let key = parsed.tbs_certificate.subject_public_key_info;
+    if key.algorithm.oid != RSA_ENCRYPTION {
+        return None;
+    }
+    // RFC 8017 §A.1.1: a sequence that begins with the modulus.
+    let mut reader = SliceReader::new(key.subject_public_key.as_bytes()?).ok()?;
+    let bits = reader.sequence(|inside| {
+        let modulus = UintRef::decode(inside)?.as_bytes();
+        let leading = modulus.first().map_or(0, |byte| byte.leading_zeros());
+        while !inside.is_finished() {
+            AnyRef::decode(inside)?;
+        }
+        Ok(8 * modulus.len() - usize::try_from(leading).unwrap_or(0))
+    });
+    bits.ok().filter(|bits| *bits < 2048).map(ShortRsaKey)
+}
+
+/// Whether a certificate is refused only for the time that it is.
+pub(super) const fn is_about_dates(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
+}
+
+/// One line, where rustls has a dump.
+#[expect(clippy::wildcard_enum_match_arm, reason = "rustls's errors are an open list")]
+pub(super) fn describe(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id, ..
+        }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id,
+            ..
+        } => {
+            let name = algorithm_name(signature_algorithm_id);
+            format!("a signature by {name} cannot be verified")
+        }
+        CertificateError::Other(OtherError(error)) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// The name of an algorithm, or its object identifier.
+fn algorithm_name(identifier: &[u8]) -> String {
+    match SliceReader::new(identifier).and_then(|mut reader| ObjectIdentifier::decode(&mut reader))
+    {
+        Ok(oid) => DB.by_oid(&oid).map_or_else(|| oid.to_string(), ToOwned::to_owned),
+        Err(_) => "an unknown algorithm".to_owned(),
     }
 }
 

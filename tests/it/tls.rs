@@ -1,6 +1,10 @@
 //! Which API servers are trusted by which bundle, and what of a bundle that is not as it should be.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -10,11 +14,12 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::fake_api::{FIRST_TOKEN, FakeApi, JWKS};
+use crate::fake_api::{Answer, FIRST_TOKEN, FakeApi, JWKS};
 use crate::gateway::{Gateway, field};
 
 /// A certificate and its key.
@@ -328,4 +333,154 @@ fn a_bundle_that_gets_a_bad_block_while_it_runs_goes_on_with_the_others() {
 
     gateway.wait_for_log("a certificate of the CA file is left out");
     gateway.wait_for_log(&format!("signing key added kid={}", api.kid()));
+}
+
+// What the log says.
+
+/// The line of a fetch that failed, and that it is short, with this word.
+#[track_caller]
+fn failure(api: &FakeApi, reason: &str) -> String {
+    let gateway = Gateway::start(api);
+    let line = gateway.wait_for_log("fetch failed");
+    assert_eq!(field(&line, "reason"), Some(reason), "{line}");
+    assert!(line.len() < 700, "{line}");
+    let word = format!("unavailable: {reason}\n");
+    assert_eq!(gateway.get(JWKS).text(), word);
+    assert_eq!(api.requests().len(), 0);
+    line
+}
+
+#[test]
+fn a_server_certificate_that_has_expired_is_to_be_renewed() {
+    let ca = self_signed(ca_params("CA"));
+    let mut expired = params("server");
+    (expired.not_before, expired.not_after) =
+        (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
+    let server = signed_by(expired, &ca);
+    let line = failure(&api(&[&server], &server.key, &ca.pem), "untrusted-certificate");
+    assert!(line.contains("is not valid now") && line.contains("renew the API server's"), "{line}");
+}
+
+#[test]
+fn a_server_without_a_key_exchange_of_ours_is_called_tls() {
+    let ca = self_signed(ca_params("CA"));
+    let pair = signed_by(params("server"), &ca);
+    let api = api(&[&pair], &pair.key, &ca.pem);
+    api.set_tls(server(&[&pair], &pair.key, &[kx_group::MLKEM1024]));
+    let line = failure(&api, "tls");
+    assert!(line.contains("--tls-curve-preferences"), "{line}");
+}
+
+#[test]
+fn a_port_that_speaks_plain_http_is_called_protocol() {
+    let api = FakeApi::start();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let answers = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut hello = [0; 5];
+        client.read_exact(&mut hello).unwrap();
+        client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").unwrap();
+        // Until the gateway has read it.
+        let _ = client.read_to_end(&mut Vec::new());
+    });
+    let gateway = Gateway::builder(&api).set("UPSTREAM_HOST", url).start();
+    let line = gateway.wait_for_log("fetch failed");
+    assert_eq!(field(&line, "reason"), Some("protocol"), "{line}");
+    assert!(line.contains("it is not TLS") && line.contains("https port"), "{line}");
+    drop(gateway);
+    answers.join().unwrap();
+}
+
+/// A CA that openssl makes with these arguments of `req`, and a certificate of it for 127.0.0.1.
+fn by_openssl(arguments: &[&str]) -> (String, FakeApi) {
+    let api = FakeApi::start();
+    let file = |name: &str| api.volume.dir().join(name).to_str().unwrap().to_owned();
+    let [ca, ca_key, request, certificate, names] =
+        ["o-ca.pem", "o-ca.key", "o.csr", "o.pem", "o.cnf"].map(file);
+    let run = |arguments: &[&str]| {
+        let ended = Command::new("openssl").args(arguments).output().expect("run openssl");
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    };
+    let mut make_ca = vec!["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=openssl CA"];
+    make_ca.extend(["-out", &ca, "-keyout", &ca_key]);
+    make_ca.extend(arguments);
+    run(&make_ca);
+
+    let pair = self_signed(params("server"));
+    std::fs::write(&request, pair.params.serialize_request(&pair.key).unwrap().pem().unwrap())
+        .unwrap();
+    std::fs::write(&names, "subjectAltName=IP:127.0.0.1\n").unwrap();
+    run(&[
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        &request,
+        "-CA",
+        &ca,
+        "-CAkey",
+        &ca_key,
+        "-CAcreateserial",
+        "-extfile",
+        &names,
+        "-out",
+        &certificate,
+    ]);
+    let pem = std::fs::read(&certificate).unwrap();
+    let der = CertificateDer::from_pem_slice(&pem).unwrap();
+    let shown = Pair { der, ..pair };
+    api.set_tls(server(&[&shown], &shown.key, &[]));
+    let ca_pem = std::fs::read_to_string(&ca).unwrap();
+    api.volume.write(FIRST_TOKEN, &ca_pem);
+    (ca_pem, api)
+}
+
+#[test]
+fn a_short_rsa_key_is_named_with_its_length() {
+    let (_, api) = by_openssl(&["-newkey", "rsa:1024"]);
+    let line = failure(&api, "untrusted-certificate");
+    assert!(line.contains("RSA with 1024 bits; it must have 2048 at least"), "{line}");
+}
+
+#[test]
+fn an_algorithm_that_is_not_supported_is_named() {
+    let (_, api) = by_openssl(&["-newkey", "ed448"]);
+    let line = failure(&api, "untrusted-certificate");
+    assert!(line.contains("Ed448"), "{line}");
+}
+
+#[test]
+fn ecdsa_with_sha_512_is_trusted_over_each_curve() {
+    for curve in ["ec_paramgen_curve:P-256", "ec_paramgen_curve:P-384"] {
+        let (_, api) = by_openssl(&["-newkey", "ec", "-pkeyopt", curve, "-sha512"]);
+        assert_trusted(&api);
+    }
+}
+
+#[test]
+fn a_token_that_cannot_be_sent_is_not_sent_and_the_line_says_why() {
+    for (token, because) in [
+        ("\u{feff}token-1", "it begins with a byte order mark"),
+        ("token\n-1", "it has a line break within the token"),
+        ("token\0-1", "it has a NUL within the token"),
+        ("token -1", "it has a space, or a character that is not ASCII"),
+        (" \n", "it contains no token"),
+    ] {
+        let api = FakeApi::start();
+        api.volume.write(token, &api.ca_pem());
+        let line = failure(&api, "unauthorized");
+        assert!(line.contains(because), "{line}");
+        assert!(!line.contains("-1\""), "{line}");
+    }
+}
+
+#[test]
+fn a_document_in_another_encoding_is_called_so() {
+    let api = FakeApi::start();
+    api.set_both(&Answer::jwks("\u{feff}{}"));
+    let gateway = Gateway::start(&api);
+    let line = gateway.wait_for_log("fetch failed document=jwks");
+    assert!(line.contains("it is not JSON but text with a byte order mark"), "{line}");
 }
