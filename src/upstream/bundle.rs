@@ -9,7 +9,6 @@
 //! certificates for every name.
 
 use std::fmt;
-use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -17,6 +16,8 @@ use x509_cert::TbsCertificate;
 use x509_cert::certificate::Version;
 use x509_cert::der::{self, Decode as _};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
+
+use super::expiry::{Place, Validity};
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
@@ -32,17 +33,8 @@ pub(super) struct BundleCertificate {
     pub(super) der: CertificateDer<'static>,
     /// It may vouch for other certificates.
     pub(super) is_anchor: bool,
-    /// The end of its validity.
-    pub(super) not_after: SystemTime,
+    pub(super) validity: Validity,
     pub(super) place: Place,
-}
-
-/// Where a block is: both count from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) block: usize,
-    /// The line of its BEGIN.
-    pub(super) line: usize,
 }
 
 /// A block that cannot be used.
@@ -127,11 +119,6 @@ impl Bundle {
         anchors.add_parsable_certificates(ders);
         anchors
     }
-
-    /// The anchors whose time is over.
-    pub(super) fn expired(&self, now: SystemTime) -> impl Iterator<Item = &BundleCertificate> {
-        self.certificates.iter().filter(move |it| it.is_anchor && it.not_after < now)
-    }
 }
 
 /// The blocks labelled CERTIFICATE, from their BEGIN to the next one or the end of the text. A BEGIN
@@ -165,8 +152,11 @@ fn certificate(block: &str, place: Place) -> Result<BundleCertificate, BlockErro
     if is_anchor {
         RootCertStore::empty().add(der.clone()).map_err(BlockError::NotAnAnchor)?;
     }
-    let not_after = SystemTime::UNIX_EPOCH + tbs.validity.not_after.to_unix_duration();
-    Ok(BundleCertificate { der, is_anchor, not_after, place })
+    let validity = Validity::of_certificate(
+        tbs.validity.not_before.to_unix_duration(),
+        tbs.validity.not_after.to_unix_duration(),
+    );
+    Ok(BundleCertificate { der, is_anchor, validity, place })
 }
 
 /// Whether a certificate may sign others. One of version 1 has no way to say so, and counts as a CA

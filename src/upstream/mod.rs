@@ -10,6 +10,7 @@
 
 mod bundle;
 mod connector;
+mod expiry;
 mod failure;
 mod resolver;
 mod token;
@@ -29,14 +30,16 @@ use rustls::crypto::aws_lc_rs::{self, kx_group};
 use ureq::Agent;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
-use bundle::{Bundle, BundleError, Place};
+use bundle::{Bundle, BundleError};
 use connector::TlsConnector;
+use expiry::{Place, Reports, State, Subject, Validity};
 pub(crate) use failure::Failure;
 use resolver::{LookupError, Way, WayResolver};
 use token::Token;
-use verifier::Verifier;
+use verifier::{Shown, Verifier};
 
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
+use crate::locks::lock;
 
 const USER_AGENT: &str = concat!("kube-issuer-gateway/", env!("CARGO_PKG_VERSION"));
 /// The longest response head, in bytes; kube-apiserver's has some 500.
@@ -60,6 +63,10 @@ pub(crate) struct Upstream {
     /// The contents of the CA file that `agent` trusts.
     ca: Vec<u8>,
     agent: Agent,
+    /// Those of the bundle, by what they are.
+    anchors: Vec<(Subject, Validity)>,
+    shown: Shown,
+    reports: Reports,
     way: Arc<Way>,
     /// [`Way::address`] when it was last logged.
     logged_way: Option<Option<SocketAddr>>,
@@ -70,9 +77,12 @@ impl Upstream {
     pub(crate) fn new(settings: Settings) -> Result<Self, CaError> {
         let ca = read_ca(&settings.ca_path)?;
         let way = Arc::new(Way::new(settings.address));
-        let agent = agent(&settings.ca_path, &ca, &way)?;
-        let mut upstream = Self { settings, ca, agent, way, logged_way: None };
+        let shown = Shown::default();
+        let (agent, anchors) = agent(&settings.ca_path, &ca, &way, &shown)?;
+        let (reports, logged_way) = (Reports::default(), None);
+        let mut upstream = Self { settings, ca, agent, anchors, shown, reports, way, logged_way };
         upstream.log_way();
+        upstream.report_expiry();
         Ok(upstream)
     }
 
@@ -81,10 +91,48 @@ impl Upstream {
     pub(crate) fn fetch(&mut self, kind: Kind) -> Result<Vec<u8>, Failure> {
         self.reload_ca_if_changed();
         let deadline = Instant::now() + self.settings.timeout;
-        match self.fetch_by_either_way(kind, deadline) {
+        let outcome = match self.fetch_by_either_way(kind, deadline) {
             // The kubelet may have replaced the token since it was read.
             Err(Failure::Unauthorized) => self.fetch_once(kind, deadline),
             outcome => outcome,
+        };
+        self.report_expiry();
+        outcome
+    }
+
+    /// Logs what has expired, or will soon: each at most once a day.
+    fn report_expiry(&mut self) {
+        let now = SystemTime::now();
+        let server = lock(&self.shown).map(|validity| (Subject::Server, validity));
+        let token = Token::read(&self.settings.token_path).ok();
+        let token = token.and_then(|token| Some((Subject::Token, token.validity()?)));
+        for (subject, validity) in self.anchors.iter().copied().chain(server).chain(token) {
+            if let Some(state) = self.reports.due(subject, validity, now) {
+                self.log_expiry(subject, validity, state);
+            }
+        }
+    }
+
+    fn log_expiry(&self, subject: Subject, validity: Validity, state: State) {
+        let expires = humantime::format_rfc3339_seconds(validity.not_after);
+        let Settings { base, ca_path, token_path, .. } = &self.settings;
+        match (subject, state) {
+            (Subject::Server, _) => {
+                let hint = "renew the API server's certificate";
+                warn!(url:% = base, expires:%, hint; "the API server's certificate expires soon");
+            }
+            (Subject::Anchor(Place { block, line }), State::EndsSoon) => {
+                let path = ca_path.display();
+                warn!(path:%, block, line, expires:%; "a certificate of the CA file expires soon");
+            }
+            (Subject::Anchor(Place { block, line }), State::Over) => {
+                let path = ca_path.display();
+                warn!(path:%, block, line, expires:%; "a certificate of the CA file has expired");
+            }
+            (Subject::Token, _) => {
+                let (path, hint) = (token_path.display(), "check whether SA_TOKEN_PATH is renewed");
+                warn!(path:%, expires:%, hint; "the gateway's own token has not been renewed");
+            }
         }
     }
 
@@ -130,13 +178,13 @@ impl Upstream {
             if ca == self.ca {
                 return Ok(None);
             }
-            Ok(Some((agent(path, &ca, &self.way)?, ca)))
+            Ok(Some((agent(path, &ca, &self.way, &self.shown)?, ca)))
         });
         match changed {
             Ok(None) => {}
-            Ok(Some((agent, ca))) => {
+            Ok(Some(((agent, anchors), ca))) => {
                 info!(path:% = path.display(); "CA file changed and is in use");
-                (self.agent, self.ca) = (agent, ca);
+                (self.agent, self.anchors, self.ca) = (agent, anchors, ca);
             }
             Err(error) => warn!(error:%; "CA file cannot be used, the last valid one stays in use"),
         }
@@ -262,16 +310,23 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, CaError> {
     std::fs::read(path).map_err(failed)
 }
 
-/// An agent that trusts the CA file `ca`, which was read from `path`. What of it cannot be used, or
-/// has expired, is logged.
-fn agent(path: &Path, ca: &[u8], way: &Arc<Way>) -> Result<Agent, CaError> {
+/// An agent that trusts the CA file `ca`, which was read from `path`, and the anchors of that. What of
+/// it cannot be used is logged.
+fn agent(
+    path: &Path,
+    ca: &[u8],
+    way: &Arc<Way>,
+    shown: &Shown,
+) -> Result<(Agent, Vec<(Subject, Validity)>), CaError> {
     let failed = |cause| CaError { path: path.to_owned(), cause };
     let bundle = Bundle::parse(ca).map_err(|error| failed(CaFault::Bundle(error)))?;
     log_bundle(path, &bundle);
     let provider = provider();
-    let verifier = Verifier::new(&bundle, &provider);
+    let verifier = Verifier::new(&bundle, &provider, Arc::clone(shown));
     let tls = TlsConnector::new(verifier, provider).map_err(|error| failed(CaFault::Tls(error)))?;
-    Ok(ureq_agent(tls, WayResolver(Arc::clone(way))))
+    let anchors = bundle.certificates.iter().filter(|it| it.is_anchor);
+    let anchors = anchors.map(|it| (Subject::Anchor(it.place), it.validity)).collect();
+    Ok((ureq_agent(tls, WayResolver(Arc::clone(way))), anchors))
 }
 
 fn log_bundle(path: &Path, bundle: &Bundle) {
@@ -279,11 +334,6 @@ fn log_bundle(path: &Path, bundle: &Bundle) {
     for refused in &bundle.refused {
         let Place { block, line } = refused.place;
         warn!(path:%, block, line, error:% = refused.cause; "a certificate of the CA file is left out");
-    }
-    for anchor in bundle.expired(SystemTime::now()) {
-        let Place { block, line } = anchor.place;
-        let expired = humantime::format_rfc3339_seconds(anchor.not_after);
-        warn!(path:%, block, line, expired:%; "a certificate of the CA file has expired");
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use http::HeaderValue;
 
+use super::expiry::Validity;
 use super::failure::Failure;
 
 /// The gateway's own token, as the value of `Authorization`. Its `Debug` does not show it.
@@ -24,6 +25,11 @@ impl Token {
             .map_err(|error| failed(io::Error::other(error)))?;
         value.set_sensitive(true);
         Ok(Self(value))
+    }
+
+    /// `None` for a token that does not say it.
+    pub(super) fn validity(&self) -> Option<Validity> {
+        Validity::of_token(self.0.to_str().ok()?.strip_prefix("Bearer ")?)
     }
 }
 

@@ -7,7 +7,7 @@
 //! by rustls: who has the certificate without its key gets no token.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -27,6 +27,8 @@ use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 use x509_cert::ext::pkix::ExtendedKeyUsage;
 
 use super::bundle::Bundle;
+use super::expiry::Validity;
+use crate::locks::lock;
 
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -35,10 +37,14 @@ pub(super) struct Verifier {
     /// `None`: the bundle has no anchor.
     chains: Option<Arc<WebPkiServerVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
+    shown: Shown,
 }
 
+/// The validity of the certificate that the server showed last and that was trusted.
+pub(super) type Shown = Arc<Mutex<Option<Validity>>>;
+
 impl Verifier {
-    pub(super) fn new(bundle: &Bundle, provider: &Arc<CryptoProvider>) -> Self {
+    pub(super) fn new(bundle: &Bundle, provider: &Arc<CryptoProvider>, shown: Shown) -> Self {
         let anchors = Arc::new(bundle.anchors());
         let chains = WebPkiServerVerifier::builder_with_provider(anchors, Arc::clone(provider));
         Self {
@@ -46,12 +52,11 @@ impl Verifier {
             // It fails only when there is no anchor.
             chains: chains.build().ok(),
             algorithms: provider.signature_verification_algorithms,
+            shown,
         }
     }
-}
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -73,6 +78,21 @@ impl ServerCertVerifier for Verifier {
                 }),
             None => Err(CertificateError::UnknownIssuer.into()),
         }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.verify(end_entity, intermediates, server_name, ocsp_response, now)?;
+        *lock(&self.shown) = validity(end_entity);
+        Ok(verified)
     }
 
     fn verify_tls12_signature(
@@ -182,6 +202,14 @@ fn algorithm_name(identifier: &[u8]) -> String {
         Ok(oid) => DB.by_oid(&oid).map_or_else(|| oid.to_string(), ToOwned::to_owned),
         Err(_) => "an unknown algorithm".to_owned(),
     }
+}
+
+fn validity(certificate: &[u8]) -> Option<Validity> {
+    let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
+    let validity = parsed.tbs_certificate.validity;
+    let [begin, end] =
+        [validity.not_before, validity.not_after].map(|time| time.to_unix_duration());
+    Some(Validity::of_certificate(begin, end))
 }
 
 /// RFC 5280 §4.1.2.5 and §4.2.1.12: without an extended key usage, every usage is allowed.

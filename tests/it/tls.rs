@@ -218,7 +218,62 @@ fn an_anchor_that_has_expired_is_logged_with_its_date() {
     let gateway = assert_trusted(&api(&[&server], &server.key, &bundle));
     let line = gateway.wait_for_log("a certificate of the CA file has expired");
     assert_eq!(field(&line, "block"), Some("2"), "{line}");
-    assert_eq!(field(&line, "expired"), Some("2020-02-03T00:00:00Z"), "{line}");
+    assert_eq!(field(&line, "expires"), Some("2020-02-03T00:00:00Z"), "{line}");
+}
+
+/// The day after so many, as year, month and day.
+fn day_in(days: u64) -> (i32, u8, u8) {
+    let day = std::time::SystemTime::now() + std::time::Duration::from_secs(days * 86_400);
+    let day = humantime::format_rfc3339_seconds(day).to_string();
+    let mut parts = day.split(['-', 'T']);
+    let mut number = || parts.next().unwrap().parse().unwrap();
+    (number(), u8::try_from(number()).unwrap(), u8::try_from(number()).unwrap())
+}
+
+#[test]
+fn what_expires_within_a_month_is_logged_before() {
+    let soon = |mut params: CertificateParams| {
+        let (year, month, day) = day_in(20);
+        params.not_before = date_time_ymd(2019, 1, 1);
+        params.not_after = date_time_ymd(year, month, day);
+        params
+    };
+    let ca = self_signed(soon(ca_params("CA")));
+    let server = signed_by(soon(params("server")), &ca);
+    let api = api(&[&server], &server.key, &ca.pem);
+    let (year, month, day) = day_in(20);
+    let expires = format!("{year}-{month:02}-{day:02}T00:00:00Z");
+    let gateway = Gateway::builder(&api).set("CACHE_TTL_SECONDS", "0.2").start();
+    for message in
+        ["a certificate of the CA file expires soon", "the API server's certificate expires soon"]
+    {
+        let line = gateway.wait_for_log(message);
+        assert_eq!(field(&line, "expires"), Some(&*expires), "{line}");
+    }
+    // Once, and not in each round.
+    api.wait_for_more(JWKS, 3);
+    assert_eq!(gateway.log().matches("expires soon").count(), 2, "{}", gateway.log());
+}
+
+#[test]
+fn a_token_that_was_not_renewed_in_time_is_logged() {
+    let api = FakeApi::start();
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let token = |warn_after: u64| {
+        api.sign(&serde_json::json!({
+            "iat": now - 4000, "exp": now + 31_536_000, "kubernetes.io": {"warnafter": warn_after},
+        }))
+    };
+    let (fresh, old) = (token(now + 600), token(now - 393));
+    api.accept_tokens(&[&fresh, &old]);
+    api.volume.write(&fresh, &api.ca_pem());
+    let gateway = Gateway::builder(&api).set("CACHE_TTL_SECONDS", "0.2").start();
+    api.wait_for_more(JWKS, 2);
+    assert!(!gateway.log().contains("has not been renewed"), "{}", gateway.log());
+
+    api.volume.write(&old, &api.ca_pem());
+    gateway.wait_for_log("the gateway's own token has not been renewed");
+    assert!(!gateway.log().contains(&old));
 }
 
 // What TLS takes.
