@@ -268,6 +268,14 @@ impl FakeApi {
         self.listen(TcpListener::bind(self.address).expect("the port of before"));
     }
 
+    /// Listens on this port of the same address from now on, and on no other.
+    pub(crate) fn moved_to_port(mut self, port: u16) -> Self {
+        self.go_down();
+        self.address.set_port(port);
+        self.come_back();
+        self
+    }
+
     // What came.
 
     pub(crate) fn requests(&self) -> Vec<Request> {

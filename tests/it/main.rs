@@ -26,6 +26,7 @@ mod caching;
 mod trust;
 mod tls;
 mod names;
+mod cluster_dns;
 mod upstream_failures;
 mod hostile_clients;
 mod admin;

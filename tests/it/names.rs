@@ -10,16 +10,16 @@ use crate::fake_api::{FakeApi, JWKS};
 use crate::gateway::{self, Builder, Gateway, field};
 use crate::tls::{api, self_signed};
 
-const NAME: &str = "kubernetes.default.svc";
+pub(crate) const NAME: &str = "kubernetes.default.svc";
 
 /// An API server whose certificate has these names and no others.
-fn api_called(name: &str) -> FakeApi {
+pub(crate) fn api_called(name: &str) -> FakeApi {
     let server = self_signed(CertificateParams::new([name.to_owned()]).unwrap());
     api(&[&server], &server.key, &server.pem)
 }
 
 /// As in a pod: without `UPSTREAM_HOST`, and with what Kubernetes sets.
-fn in_a_pod(api: &FakeApi, port: u16) -> Builder {
+pub(crate) fn in_a_pod(api: &FakeApi, port: u16) -> Builder {
     Gateway::builder(api)
         .unset("UPSTREAM_HOST")
         .set("KUBERNETES_SERVICE_HOST", "127.0.0.1")

@@ -499,6 +499,23 @@ fn a_short_rsa_key_is_named_with_its_length() {
     assert!(line.contains("RSA with 1024 bits; it must have 2048 at least"), "{line}");
 }
 
+/// It has no extensions, and so no way to say whether it is a CA: RFC 5280 §4.1.2.1.
+#[test]
+fn a_ca_of_version_1_is_trusted() {
+    let mut arguments =
+        vec!["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-config", "/dev/null"];
+    let help = Command::new("openssl").args(["req", "-help"]).output().expect("run openssl");
+    // Since OpenSSL 3.2, which makes version 3 otherwise.
+    if String::from_utf8_lossy(&help.stderr).contains("-x509v1") {
+        arguments.push("-x509v1");
+    }
+    let (ca, api) = by_openssl(&arguments);
+    let der = CertificateDer::from_pem_slice(ca.as_bytes()).unwrap();
+    // RFC 5280 §4.1: version 3 has a tag for its version, [0], before the serial number.
+    assert!(!der.windows(5).any(|bytes| bytes == [0xa0, 3, 2, 1, 2]), "not of version 1");
+    assert_trusted(&api);
+}
+
 #[test]
 fn an_algorithm_that_is_not_supported_is_named() {
     let (_, api) = by_openssl(&["-newkey", "ed448"]);
@@ -512,6 +529,17 @@ fn ecdsa_with_sha_512_is_trusted_over_each_curve() {
         let (_, api) = by_openssl(&["-newkey", "ec", "-pkeyopt", curve, "-sha512"]);
         assert_trusted(&api);
     }
+}
+
+#[test]
+fn a_response_head_that_is_too_long_is_called_protocol() {
+    let api = FakeApi::start();
+    api.set_both(&Answer::Redirect("x".repeat(20 << 10)));
+    let gateway = Gateway::start(&api);
+    let line = gateway.wait_for_log("fetch failed");
+    assert_eq!(field(&line, "reason"), Some("protocol"), "{line}");
+    assert!(line.len() < 700 && line.contains("https port"), "{line}");
+    assert_eq!(gateway.get(JWKS).text(), "unavailable: protocol\n");
 }
 
 #[test]
