@@ -23,9 +23,9 @@ use crate::documents::Publication;
 use crate::front::{self, Counts};
 use crate::http::Request;
 use crate::logging;
-use crate::refresher::Refresher;
+use crate::refresher::{Intervals, Refresher};
 use crate::server::{ListenError, Listener};
-use crate::site::Site;
+use crate::site::{ClientLifetimes, Site};
 use crate::upstream::{self, CaError, Upstream};
 
 /// Workers of the admin listener. An answer there never waits, so one would do. The second answers
@@ -132,18 +132,23 @@ impl Parts {
         });
         let mut admin = admin.transpose().map_err(Error::Listen)?;
 
-        let lifetimes = Lifetimes { cache_ttl: config.cache_ttl, max_stale: config.max_stale };
+        let Config { cache_ttl, max_stale, revalidate, .. } = config;
+        let lifetimes = Lifetimes { cache_ttl, max_stale, revalidate };
         let cache = Arc::new(Cache::new(lifetimes, workers));
         let publication = Publication {
             jwks_uri: config.jwks_uri,
             discovery_defaults: config.discovery_defaults,
             layout: config.layout,
         };
-        let refresher = Refresher::new(Arc::clone(&cache), upstream, publication, config.cache_ttl);
+        let intervals = Intervals { cache_ttl, revalidate };
+        let refresher =
+            Refresher::new(Arc::clone(&cache), upstream, publication, intervals, config.key_grace);
         let thread = thread::Builder::new().name("refresher".to_owned());
         let refresher = thread.spawn(|| refresher.run()).map_err(Error::Thread)?;
 
-        let site = Arc::new(Site::new(cache, config.client_cache_ttl));
+        let client_lifetimes =
+            ClientLifetimes { private: config.client_cache_ttl, shared: config.shared_cache_ttl };
+        let site = Arc::new(Site::new(cache, client_lifetimes));
         serve(&mut public, workers, admin.as_mut(), &site).map_err(Error::Thread)?;
         let admin_address =
             admin.as_ref().map_or_else(|| "off".to_owned(), |admin| admin.address().to_string());

@@ -4,6 +4,7 @@
 //! still guards a complete value, which can be used.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -16,4 +17,20 @@ pub(crate) fn wait_while<'a, T>(
     must_wait: impl FnMut(&mut T) -> bool,
 ) -> MutexGuard<'a, T> {
     changed.wait_while(guard, must_wait).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`wait_while`], and for `time` at most, if given.
+pub(crate) fn wait_while_within<'a, T>(
+    time: Option<Duration>,
+    changed: &Condvar,
+    guard: MutexGuard<'a, T>,
+    must_wait: impl FnMut(&mut T) -> bool,
+) -> MutexGuard<'a, T> {
+    match time {
+        None => wait_while(changed, guard, must_wait),
+        Some(time) => {
+            let woken = changed.wait_timeout_while(guard, time, must_wait);
+            woken.unwrap_or_else(PoisonError::into_inner).0
+        }
+    }
 }

@@ -9,14 +9,15 @@
 //! - `front` owns the client sockets and enforces all limits on them. `tiny_http` is behind it, and
 //!   sees only complete request heads that the front has checked;
 //! - `site` decides what is answered;
-//! - `refresher` fetches both documents periodically, in one thread;
+//! - `refresher` fetches both documents, in one thread: periodically, and when a request asks;
+//! - `key_sets` has the keys of several rounds, and `notices` when a line is logged again;
 //! - `cache` holds the copies, and knows how fresh they are;
 //! - `upstream` sends the requests to the API server;
 //! - `http` has routes and answers;
 //! - `documents` checks what upstream sends and builds what is published, with `json` and `url`;
 //! - `reason` is the closed list of words for clients; any module may use `locks` and `logging`.
 //!
-//! Policy is pure: `http`, `documents`, `cache::state`, `front::admission` and `front::head`.
+//! Policy is pure: `http`, `documents`, `key_sets`, `cache::state`, `front::admission` and `front::head`.
 //! Threads, sockets and locks are a thin shell around it.
 //!
 //! Exit codes: 0 after SIGTERM or SIGINT, 2 for a configuration that cannot be used, 1 for anything
@@ -28,6 +29,8 @@ mod server;
 mod front;
 mod site;
 mod refresher;
+mod key_sets;
+mod notices;
 mod cache;
 mod upstream;
 mod http;

@@ -1,7 +1,8 @@
 //! The one thread that sends requests to upstream.
 //!
-//! A round is one try for both documents: it fetches, checks and stores them, and logs what
-//! changed. The refresher also decides when the next round is due.
+//! A round is one try for both documents, or for the key set alone where a request asked for it: it
+//! fetches, checks and stores them, and logs what changed. The refresher also decides when the next
+//! round is due.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -9,12 +10,14 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{debug, error, info, warn};
+use log::{Level, debug, error, info, log, warn};
 
-use crate::cache::Cache;
-use crate::documents::{self, Kind, Publication, Published, Refused};
+use crate::cache::{Cache, Confirmed, Round};
+use crate::documents::{self, Jwks, Kind, Publication, Published, Refused};
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
+use crate::key_sets::KeySets;
+use crate::notices::Notices;
 use crate::upstream::{Failure, Upstream};
 
 /// The first pause after a failure.
@@ -22,19 +25,48 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// The longest pause after a failure, even if `CACHE_TTL_SECONDS` is longer: the end of an outage
 /// should be noticed within a minute.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// The longest pause while API servers publish different key sets.
+const WHILE_SETS_DIFFER: Duration = Duration::from_secs(5);
+/// The `max-age` of a kube-apiserver that signs itself. One that is shorter comes from an external
+/// signer, which says when it is asked again, and counts.
+const CONSTANT_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// When rounds are due.
+pub(crate) struct Intervals {
+    pub(crate) cache_ttl: Duration,
+    /// As in [`Lifetimes`](crate::cache::Lifetimes).
+    pub(crate) revalidate: Option<Duration>,
+}
 
 /// Fetches both documents at start, and then again before the copies are stale.
 pub(crate) struct Refresher {
     cache: Arc<Cache>,
     upstream: Upstream,
     publication: Publication,
-    cache_ttl: Duration,
-    /// How many rounds have failed in a row.
+    intervals: Intervals,
+    /// How many complete rounds have failed in a row, for the pause.
     failures: u32,
+    /// How many rounds of any kind have failed since both documents were valid, for the log.
+    failed_rounds: u32,
+    /// The key set could not be fetched, or not be used, last time.
+    keys_failed: bool,
+    key_sets: KeySets,
     /// The `kid`s of the key set that is held.
     kids: BTreeSet<String>,
+    /// The least `max-age` of this round that counts.
+    max_age: Option<Duration>,
     /// The issuer and the `jwks_uri` that were last logged.
     logged: Option<(String, String)>,
+    notices: Notices<Topic>,
+}
+
+/// What lasts and is logged now and then.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Topic {
+    FetchFailed(Kind),
+    KidOfTwo,
+    KeyChanged,
+    LargeKeySet,
 }
 
 impl Refresher {
@@ -42,40 +74,67 @@ impl Refresher {
         cache: Arc<Cache>,
         upstream: Upstream,
         publication: Publication,
-        cache_ttl: Duration,
+        intervals: Intervals,
+        key_grace: Duration,
     ) -> Self {
-        let kids = BTreeSet::new();
-        Self { cache, upstream, publication, cache_ttl, failures: 0, kids, logged: None }
+        Self {
+            cache,
+            upstream,
+            publication,
+            intervals,
+            failures: 0,
+            failed_rounds: 0,
+            keys_failed: false,
+            key_sets: KeySets::new(key_grace),
+            kids: BTreeSet::new(),
+            max_age: None,
+            logged: None,
+            notices: Notices::new(),
+        }
     }
 
     /// The refresher's thread; it never returns.
     pub(crate) fn run(mut self) {
         loop {
-            self.cache.begin_round();
+            let asked = self.cache.await_round();
             let started = Instant::now();
-            let retry_in = retry_pause(self.failures, self.cache_ttl, jitter());
-            let round = panic::catch_unwind(AssertUnwindSafe(|| self.round(retry_in)));
-            let is_complete = round.unwrap_or_else(|_| {
+            let retry_in = retry_pause(self.failures, self.intervals.cache_ttl, jitter());
+            self.upstream.begin_round();
+            self.max_age = None;
+            let round = panic::catch_unwind(AssertUnwindSafe(|| match asked {
+                Round::Complete => Some(self.complete_round(retry_in)),
+                Round::Keys => self.keys_round(retry_in),
+            }));
+            let succeeded = round.unwrap_or_else(|_| {
                 error!(retry_in:? = retry_in; "a round panicked, which is a bug in this program");
-                false
+                Some(false)
             });
-            let pause = if is_complete {
-                self.pause_after_success()
-            } else {
-                self.pause_after_failure(retry_in)
+            let pause = match succeeded {
+                Some(true) => self.pause_after_success(),
+                Some(false) => self.pause_after_failure(retry_in),
+                None => {
+                    self.failed_rounds = self.failed_rounds.saturating_add(self.keys_failed.into());
+                    self.cache.end_keys_round();
+                    continue;
+                }
             };
             self.cache.end_round(started, pause);
-            self.cache.await_round();
         }
     }
 
     /// Notes a round that brought both documents; returns the pause after it.
     fn pause_after_success(&mut self) -> Duration {
-        if self.failures > 0 {
-            info!(failed_rounds = self.failures; "upstream recovered");
+        if self.failed_rounds > 0 {
+            info!(failed_rounds = self.failed_rounds; "upstream recovered");
         }
-        self.failures = 0;
-        let pause = refresh_pause(self.cache_ttl, jitter());
+        (self.failures, self.failed_rounds) = (0, 0);
+        let mut pause = refresh_pause(self.intervals.cache_ttl, jitter());
+        if self.key_sets.have_differed(Instant::now()) {
+            pause = pause.min(WHILE_SETS_DIFFER);
+        }
+        if let (Some(max_age), Some(revalidate)) = (self.max_age, self.intervals.revalidate) {
+            pause = pause.min(max_age.max(revalidate));
+        }
         debug!(next_in:? = pause; "refreshed");
         pause
     }
@@ -83,38 +142,52 @@ impl Refresher {
     /// Notes a round that did not bring both documents; returns the pause after it.
     const fn pause_after_failure(&mut self, retry_in: Duration) -> Duration {
         self.failures = self.failures.saturating_add(1);
+        self.failed_rounds = self.failed_rounds.saturating_add(1);
         retry_in
     }
 
     /// Fetches, checks and stores both documents; returns whether both are valid.
-    fn round(&mut self, retry_in: Duration) -> bool {
-        let discovery = self.refresh(Kind::Discovery);
-        if let Err(failure) = &discovery {
-            self.note_failure(Kind::Discovery, failure, retry_in);
-            if failure.concerns_both() {
-                self.cache.fail(Kind::Jwks, failure.reason());
-                return false;
-            }
+    fn complete_round(&mut self, retry_in: Duration) -> bool {
+        let discovery = self.refresh_discovery(retry_in);
+        if let Err(failure) = &discovery
+            && failure.concerns_both()
+        {
+            self.keys_failed = true;
+            self.cache.fail(Kind::Jwks, failure.reason());
+            return false;
         }
-        let jwks = self.refresh(Kind::Jwks);
-        if let Err(failure) = &jwks {
-            self.note_failure(Kind::Jwks, failure, retry_in);
-        }
-        discovery.is_ok() && jwks.is_ok()
+        let keys = self.fetch_keys(retry_in);
+        let is_valid =
+            keys.is_some_and(|(jwks, confirmed)| self.store_keys(&jwks, confirmed, retry_in));
+        discovery.is_ok() && is_valid
     }
 
-    fn refresh(&mut self, kind: Kind) -> Result<(), Failure> {
-        // A copy's age counts from the request, not from the response: RFC 9111 §4.2.3.
+    /// Fetches the key set, and the discovery document as well if that is different or valid again:
+    /// then it was a complete round, and this returns whether both are valid.
+    fn keys_round(&mut self, retry_in: Duration) -> Option<bool> {
+        let had_failed = self.keys_failed;
+        let (jwks, confirmed) = self.fetch_keys(retry_in)?;
+        // Keys of different issuers must not be merged.
+        let discovery = (had_failed || self.key_sets.differ(&jwks.keys))
+            .then(|| self.refresh_discovery(retry_in).is_ok());
+        let is_valid = self.store_keys(&jwks, confirmed, retry_in);
+        discovery.map(|discovery| discovery && is_valid)
+    }
+
+    fn refresh_discovery(&mut self, retry_in: Duration) -> Result<(), Failure> {
         let requested = Instant::now();
-        let bytes = self.upstream.fetch(kind)?;
-        match kind {
-            Kind::Discovery => self.store_discovery(&bytes, requested),
-            Kind::Jwks => self.store_jwks(&bytes, requested),
+        let refreshed = self.upstream.fetch(Kind::Discovery).and_then(|fetched| {
+            let confirmed = self.confirmed(requested, fetched.max_age);
+            self.store_discovery(&fetched.bytes, confirmed).map_err(Failure::Document)
+        });
+        match &refreshed {
+            Ok(()) => drop(self.notices.end(&Topic::FetchFailed(Kind::Discovery))),
+            Err(failure) => self.note_failure(Kind::Discovery, failure, retry_in),
         }
-        .map_err(Failure::Document)
+        refreshed
     }
 
-    fn store_discovery(&mut self, bytes: &[u8], confirmed: Instant) -> Result<(), Refused> {
+    fn store_discovery(&mut self, bytes: &[u8], confirmed: Confirmed) -> Result<(), Refused> {
         let Publication { jwks_uri, discovery_defaults, layout } = &self.publication;
         let discovery = documents::check_discovery(bytes)?;
         let published = documents::publish(discovery, jwks_uri, discovery_defaults)?;
@@ -125,42 +198,113 @@ impl Refresher {
         Ok(())
     }
 
-    fn store_jwks(&mut self, bytes: &[u8], confirmed: Instant) -> Result<(), Refused> {
-        let jwks = documents::check_jwks(bytes)?;
-        let body = documents::serialise(&jwks.value, self.publication.layout)?;
-        self.store(Kind::Jwks, body, confirmed, None);
-        self.log_keys(jwks.kids.into_iter().collect());
-        Ok(())
+    /// The key set of upstream, if it is valid.
+    fn fetch_keys(&mut self, retry_in: Duration) -> Option<(Jwks, Confirmed)> {
+        let requested = Instant::now();
+        let fetched = self.upstream.fetch(Kind::Jwks).and_then(|fetched| {
+            let confirmed = self.confirmed(requested, fetched.max_age);
+            let jwks = documents::check_jwks(&fetched.bytes).map_err(Failure::Document)?;
+            Ok((jwks, confirmed))
+        });
+        self.keys_failed = fetched.is_err();
+        fetched.inspect_err(|failure| self.note_failure(Kind::Jwks, failure, retry_in)).ok()
     }
 
-    fn store(&self, kind: Kind, body: Vec<u8>, confirmed: Instant, paths: Option<Paths>) {
+    /// Stores the key set, with keys of earlier rounds; returns whether it can be published.
+    fn store_keys(&mut self, jwks: &Jwks, confirmed: Confirmed, retry_in: Duration) -> bool {
+        let issuer = self.logged.as_ref().map(|(issuer, _)| issuer.as_str());
+        let mut key_sets = self.key_sets.with(&jwks.keys, issuer, confirmed.at);
+        let (body, is_large) = loop {
+            let value = jwks.with_keys(key_sets.keys().cloned().collect());
+            match documents::serialise_keys(&value, self.publication.layout) {
+                Err(Refused::TooLarge(_)) if key_sets.drop_oldest() => {}
+                Ok(body) => break body,
+                Err(refused) => {
+                    self.keys_failed = true;
+                    self.note_failure(Kind::Jwks, &Failure::Document(refused), retry_in);
+                    return false;
+                }
+            }
+        };
+        let bytes = body.len();
+        self.store(Kind::Jwks, body, confirmed, None);
+        self.notices.end(&Topic::FetchFailed(Kind::Jwks));
+        self.log_keys(&key_sets, is_large.then_some(bytes));
+        self.key_sets = key_sets;
+        true
+    }
+
+    /// A copy's age counts from the request, not from the response: RFC 9111 §4.2.3.
+    fn confirmed(&mut self, requested: Instant, max_age: Option<Duration>) -> Confirmed {
+        let max_age = max_age.filter(|max_age| *max_age < CONSTANT_MAX_AGE);
+        self.max_age = [self.max_age, max_age].into_iter().flatten().min();
+        Confirmed { at: requested, max_age }
+    }
+
+    fn store(&self, kind: Kind, body: Vec<u8>, confirmed: Confirmed, paths: Option<Paths>) {
         let bytes = body.len();
         if self.cache.store(kind, Representation::new(kind, body), confirmed, paths) {
             info!(document = kind.name(), bytes; "document changed");
         }
     }
 
-    fn note_failure(&self, kind: Kind, failure: &Failure, retry_in: Duration) {
-        let reason = failure.reason();
+    fn note_failure(&mut self, kind: Kind, failure: &Failure, retry_in: Duration) {
+        let (reason, hint) = (failure.reason(), failure.hint());
         self.cache.fail(kind, reason);
-        let serving = match self.cache.snapshot().copy(kind, Instant::now()) {
+        let now = Instant::now();
+        // Two errors of one kind differ in times and the like.
+        let is_due = self.notices.is_due(Topic::FetchFailed(kind), hint, now);
+        let level = if is_due { Level::Warn } else { Level::Debug };
+        let serving = match self.cache.snapshot().copy(kind, now) {
             Some(copy) => format!("a copy of {:.1}s", copy.age.as_secs_f64()),
             None => "nothing".to_owned(),
         };
-        warn!(
-            document = kind.name(), reason = reason.word(), error:% = failure,
-            hint = failure.hint(), serving:%, retry_in:? = retry_in; "fetch failed"
+        log!(
+            level, document = kind.name(), reason = reason.word(), error:% = failure,
+            hint, serving:%, retry_in:? = retry_in; "fetch failed"
         );
     }
 
-    fn log_keys(&mut self, kids: BTreeSet<String>) {
-        for kid in kids.difference(&self.kids) {
-            info!(kid:%; "signing key added");
-        }
+    /// Logs what is new about the keys. `large` is the length of a set that is large.
+    fn log_keys(&mut self, key_sets: &KeySets, large: Option<usize>) {
+        let kids = key_sets.keys().filter_map(documents::kid).map(ToOwned::to_owned).collect();
         for kid in self.kids.difference(&kids) {
             info!(kid:%; "signing key removed");
         }
+        for kid in kids.difference(&self.kids) {
+            info!(kid:%; "signing key added");
+        }
         self.kids = kids;
+        let now = Instant::now();
+        for kid in key_sets.changed_kids(&self.key_sets) {
+            if self.notices.is_due(Topic::KeyChanged, kid, now) {
+                let hint = "a kid should name one key for ever: relying parties keep keys by it";
+                warn!(kid:%, hint; "signing key changed");
+            }
+        }
+        match key_sets.kid_of_two() {
+            Some(kid) if self.notices.is_due(Topic::KidOfTwo, kid, now) => {
+                let hint = "both are served, and relying parties may try one of them only";
+                warn!(kid:%, hint; "two signing keys have one kid");
+            }
+            Some(_) => {}
+            None if self.notices.end(&Topic::KidOfTwo) => {
+                info!("each signing key has a kid of its own again");
+            }
+            None => {}
+        }
+        match large {
+            Some(bytes) if self.notices.is_due(Topic::LargeKeySet, "", now) => {
+                let hint =
+                    "relying parties with Nimbus refuse more than 51200 bytes: remove old keys";
+                warn!(bytes, hint; "the key set is large, and served without indentation");
+            }
+            Some(_) => {}
+            None if self.notices.end(&Topic::LargeKeySet) => {
+                info!("the key set is no longer large");
+            }
+            None => {}
+        }
     }
 
     /// Logs the issuer and the `jwks_uri` if they differ from those logged last.

@@ -19,8 +19,17 @@ use crate::reason::Reason;
 /// What the workers of both listeners share.
 pub(crate) struct Site {
     cache: Arc<Cache>,
-    client_cache_ttl: Duration,
+    client_lifetimes: ClientLifetimes,
     stopping: AtomicBool,
+}
+
+/// How long clients may keep a copy.
+#[derive(Clone, Copy)]
+pub(crate) struct ClientLifetimes {
+    /// The longest `max-age`.
+    pub(crate) private: Duration,
+    /// The longest `s-maxage`, for the key set.
+    pub(crate) shared: Duration,
 }
 
 /// An answer, and what its access line says.
@@ -44,9 +53,8 @@ const fn without_copy(answer: Answer, level: Level) -> Answered {
 }
 
 impl Site {
-    /// `client_cache_ttl` is the longest `max-age`.
-    pub(crate) const fn new(cache: Arc<Cache>, client_cache_ttl: Duration) -> Self {
-        Self { cache, client_cache_ttl, stopping: AtomicBool::new(false) }
+    pub(crate) const fn new(cache: Arc<Cache>, client_lifetimes: ClientLifetimes) -> Self {
+        Self { cache, client_lifetimes, stopping: AtomicBool::new(false) }
     }
 
     /// From now on `/readyz` says 503, and every answer has `Connection: close`.
@@ -100,15 +108,20 @@ impl Site {
         before_waiting: &mut dyn FnMut(),
     ) -> Answered {
         match self.cache.obtain(kind, snapshot, before_waiting) {
-            Ok(copy) => self.answer_with(&copy, request),
+            Ok(copy) => self.answer_with(kind, &copy, request),
             Err(error) => unavailable(error, request),
         }
     }
 
-    fn answer_with(&self, copy: &FoundCopy, request: &Request<'_>) -> Answered {
-        let &FoundCopy { age, is_stale, is_hit, .. } = copy;
-        let client_cache_ttl = self.client_cache_ttl;
-        let freshness = Freshness { age, client_cache_ttl, now: SystemTime::now() };
+    fn answer_with(&self, kind: Kind, copy: &FoundCopy, request: &Request<'_>) -> Answered {
+        let &FoundCopy { age, max_age, is_stale, is_hit, .. } = copy;
+        let ClientLifetimes { private, shared } = self.client_lifetimes;
+        let freshness = Freshness {
+            age,
+            client_cache_ttl: max_age.map_or(private, |max_age| max_age.min(private)),
+            shared_cache_ttl: (kind == Kind::Jwks).then(|| shared.min(private)),
+            now: SystemTime::now(),
+        };
         let answer = answer::document(&copy.representation, request, &freshness);
         Answered { answer, level: Level::Info, copy: Some(Served { is_hit, age, is_stale }) }
     }

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-#[path = "../../src/documents.rs"]
+#[path = "../../src/documents/mod.rs"]
 #[allow(dead_code)]
 mod documents;
 #[path = "../../src/front/head/mod.rs"]

@@ -5,7 +5,7 @@
 
 #![no_main]
 
-#[path = "../../src/documents.rs"]
+#[path = "../../src/documents/mod.rs"]
 #[allow(dead_code)]
 mod documents;
 #[path = "../../src/http/mod.rs"]
@@ -52,7 +52,7 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     };
     let age = Duration::from_secs(u64::from(hours) * 1800 + u64::from(minutes));
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(day) * 86_400 * 365);
-    let fresh = Freshness { age, client_cache_ttl: TTL, now };
+    let fresh = Freshness { age, client_cache_ttl: TTL, shared_cache_ttl: None, now };
 
     static DOCUMENT: OnceLock<Representation> = OnceLock::new();
     let document = DOCUMENT.get_or_init(|| Representation::new(Kind::Jwks, BODY.to_vec()));

@@ -8,7 +8,7 @@
 #[path = "../../src/config/mod.rs"]
 #[allow(dead_code)]
 mod config;
-#[path = "../../src/documents.rs"]
+#[path = "../../src/documents/mod.rs"]
 #[allow(dead_code)]
 mod documents;
 #[path = "../../src/json.rs"]

@@ -1,8 +1,10 @@
 //! The copies of both documents, shared by the workers and the refresher.
 //!
-//! A request gets the copy that is held. Only if none is held does it wait for the round in
-//! progress. So any number of requests to an empty cache cost one fetch, a client that disconnects
-//! cancels nothing, and a slow upstream never delays a request while a copy is held.
+//! A request gets the copy that is held. If none is held it waits for the round in progress. A
+//! request for the key set whose copy was confirmed longer ago than `REVALIDATE_SECONDS` asks for a
+//! round, and waits for it a fifth of a second at most: so the first relying party that looks for a
+//! new key finds it. Any number of requests cost one fetch, a client that disconnects cancels
+//! nothing, and a slow upstream delays nobody who can be served.
 //!
 //! The policy is in `state.rs`, which is pure; this file is the lock around it.
 //!
@@ -14,13 +16,13 @@ mod state;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-pub(crate) use state::{FoundCopy, Lifetimes, Snapshot, Unavailable};
-use state::{Health, State, Waiting};
+use state::{Asked, Health, State, Waiting};
+pub(crate) use state::{Confirmed, FoundCopy, Lifetimes, Round, Snapshot, Unavailable};
 
 use crate::documents::Kind;
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
-use crate::locks::{lock, wait_while};
+use crate::locks::{lock, wait_while_within};
 use crate::reason::Reason;
 
 pub(crate) struct Cache {
@@ -45,26 +47,32 @@ impl Cache {
         lock(&self.state).snapshot()
     }
 
-    /// The copy of `kind` in `snapshot`. If it has none, waits for the round in progress to bring
-    /// one, and calls `before_waiting` first. An error if no round is in progress, if it brings
-    /// none, or if all workers but one are waiting already.
+    /// The copy of `kind` in `snapshot`. If it has none, or one of the key set that is to be
+    /// confirmed, may wait for a round, and calls `before_waiting` first. An error if no copy can
+    /// be served after that.
     pub(crate) fn obtain(
         &self,
         kind: Kind,
         snapshot: &Snapshot,
         before_waiting: &mut dyn FnMut(),
     ) -> Result<FoundCopy, Unavailable> {
-        if let Some(copy) = snapshot.copy(kind, Instant::now()) {
+        if let Some(copy) = snapshot.copy(kind, Instant::now())
+            && snapshot.suffices(kind, &copy)
+        {
             return Ok(copy);
         }
-        let waiting = lock(&self.state).begin_waiting(kind, Instant::now());
+        let Asked { waiting, requests_round } = lock(&self.state).ask(kind, Instant::now());
+        if requests_round {
+            self.changed.notify_all();
+        }
         let ticket = match waiting {
             Waiting::For(ticket) => ticket,
             Waiting::Vain(outcome) => return outcome,
         };
         before_waiting();
         let must_wait = |state: &mut State| state.must_wait(&ticket, kind, Instant::now());
-        wait_while(&self.changed, lock(&self.state), must_wait).end_waiting(
+        let time = ticket.patience(Instant::now());
+        wait_while_within(time, &self.changed, lock(&self.state), must_wait).end_waiting(
             ticket,
             kind,
             Instant::now(),
@@ -90,26 +98,21 @@ impl Cache {
 
     // For the refresher, the one thread that changes copies.
 
-    /// Waits until the next round is due or was requested.
-    pub(crate) fn await_round(&self) {
+    /// Begins the first round, and later waits until one is due or was requested and begins it.
+    pub(crate) fn await_round(&self) -> Round {
         let left = lock(&self.state).until_next_round(Instant::now());
-        drop(
-            self.changed.wait_timeout_while(lock(&self.state), left, |state| !state.is_requested()),
-        );
+        let must_wait = |state: &mut State| !state.is_requested();
+        wait_while_within(Some(left), &self.changed, lock(&self.state), must_wait)
+            .begin_round(Instant::now())
     }
 
-    /// From now on requests may wait for this round.
-    pub(crate) fn begin_round(&self) {
-        lock(&self.state).begin_round();
-    }
-
-    /// Stores a copy that upstream confirmed at `confirmed`; returns whether its bytes differ from
+    /// Stores a copy that upstream has confirmed; returns whether its bytes differ from
     /// the previous ones. `paths`, if given, replace the known paths.
     pub(crate) fn store(
         &self,
         kind: Kind,
         representation: Representation,
-        confirmed: Instant,
+        confirmed: Confirmed,
         paths: Option<Paths>,
     ) -> bool {
         let before = self.snapshot();
@@ -124,10 +127,16 @@ impl Cache {
         lock(&self.state).fail(kind, reason);
     }
 
-    /// Ends the round that began at `started`. The next one is due `pause` after `started`, so that
-    /// a slow upstream does not add to a copy's age.
+    /// Ends the complete round that began at `started`. The next one is due `pause` after `started`,
+    /// so that a slow upstream does not add to a copy's age.
     pub(crate) fn end_round(&self, started: Instant, pause: Duration) {
         lock(&self.state).end_round(Instant::now(), started + pause);
+        self.changed.notify_all();
+    }
+
+    /// Ends a round for the key set alone.
+    pub(crate) fn end_keys_round(&self) {
+        lock(&self.state).end_keys_round(Instant::now());
         self.changed.notify_all();
     }
 }

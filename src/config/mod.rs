@@ -19,16 +19,20 @@ use serde_json::{Map, Value};
 pub(crate) use settings::SETTINGS;
 use settings::{
     ADMIN_ADDR, ADMIN_PORT, CACHE_TTL_MINUTES, CACHE_TTL_SECONDS, CLIENT_CACHE_TTL_SECONDS,
-    DISCOVERY_DEFAULTS, JWKS_URI, LISTEN_ADDR, LISTEN_PORT, LOG_FORMAT, LOG_LINES_PER_SECOND,
-    MAX_CONNECTIONS, MAX_STALE_SECONDS, PRETTY_PRINT_JSON, RUST_LOG, SA_CA_CERT_PATH,
-    SA_TOKEN_PATH, SHUTDOWN_DELAY_SECONDS, SHUTDOWN_TIMEOUT_SECONDS, UPSTREAM_HOST,
-    UPSTREAM_TIMEOUT_SECONDS, WORKERS,
+    DISCOVERY_DEFAULTS, JWKS_URI, KEY_GRACE_SECONDS, LISTEN_ADDR, LISTEN_PORT, LOG_FORMAT,
+    LOG_LINES_PER_SECOND, MAX_CONNECTIONS, MAX_STALE_SECONDS, PRETTY_PRINT_JSON,
+    REVALIDATE_SECONDS, RUST_LOG, SA_CA_CERT_PATH, SA_TOKEN_PATH, SHARED_CACHE_TTL_SECONDS,
+    SHUTDOWN_DELAY_SECONDS, SHUTDOWN_TIMEOUT_SECONDS, UPSTREAM_HOST, UPSTREAM_TIMEOUT_SECONDS,
+    WORKERS,
 };
 use source::Source;
 use values::Range;
 
 use crate::documents::{JwksUri, Layout};
 use crate::logging;
+
+const CACHE_TTL_RANGE: Range = Range { min: 0.1, max: 86_400.0 };
+const UP_TO_A_DAY: Range = Range { min: 0.0, max: 86_400.0 };
 
 /// The values of all settings.
 pub(crate) struct Config {
@@ -47,10 +51,16 @@ pub(crate) struct Config {
     pub(crate) upstream_timeout: Duration,
     /// 0.1 s to a day.
     pub(crate) cache_ttl: Duration,
+    /// From 0.1 s to less than `cache_ttl`. `None`: no request causes a round.
+    pub(crate) revalidate: Option<Duration>,
+    /// A day at most.
+    pub(crate) key_grace: Duration,
     /// From `cache_ttl` to a year.
     pub(crate) max_stale: Duration,
     /// A day at most.
     pub(crate) client_cache_ttl: Duration,
+    /// A day at most.
+    pub(crate) shared_cache_ttl: Duration,
     pub(crate) layout: Layout,
     pub(crate) token_path: PathBuf,
     pub(crate) ca_path: PathBuf,
@@ -116,9 +126,12 @@ impl Config {
             upstream_address: upstream_address(&source),
             upstream_timeout,
             cache_ttl,
+            revalidate: Some(source.seconds(&REVALIDATE_SECONDS, &CACHE_TTL_RANGE))
+                .filter(|revalidate| *revalidate < cache_ttl),
+            key_grace: source.seconds(&KEY_GRACE_SECONDS, &UP_TO_A_DAY),
             max_stale: max_stale(&mut source, cache_ttl),
-            client_cache_ttl: source
-                .seconds(&CLIENT_CACHE_TTL_SECONDS, &Range { min: 0.0, max: 86_400.0 }),
+            client_cache_ttl: source.seconds(&CLIENT_CACHE_TTL_SECONDS, &UP_TO_A_DAY),
+            shared_cache_ttl: source.seconds(&SHARED_CACHE_TTL_SECONDS, &UP_TO_A_DAY),
             layout: source.parsed(&PRETTY_PRINT_JSON, values::layout).unwrap_or(Layout::Pretty),
             token_path: source.file(&SA_TOKEN_PATH),
             ca_path: source.file(&SA_CA_CERT_PATH),
@@ -176,9 +189,9 @@ fn upstream_address(source: &Source) -> Option<SocketAddr> {
 
 /// `CACHE_TTL_SECONDS`, or `CACHE_TTL_MINUTES`, its older name.
 fn cache_ttl(source: &mut Source) -> Duration {
-    let range = Range { min: 0.1, max: 86_400.0 };
-    let in_minutes = source.optional(&CACHE_TTL_MINUTES, |text| values::minutes(text, &range));
-    let in_seconds = source.seconds(&CACHE_TTL_SECONDS, &range);
+    let minutes = |text: &str| values::minutes(text, &CACHE_TTL_RANGE);
+    let in_minutes = source.optional(&CACHE_TTL_MINUTES, minutes);
+    let in_seconds = source.seconds(&CACHE_TTL_SECONDS, &CACHE_TTL_RANGE);
     match in_minutes {
         Some(in_minutes) if source.is_given(&CACHE_TTL_SECONDS) && in_minutes != in_seconds => {
             source.mistakes.push(format!(

@@ -77,6 +77,18 @@ pub(super) const CACHE_TTL_MINUTES: Setting = setting(
     "a number of minutes, such as 2, equal to 0.1 to 86400 seconds",
     "k8s-jwks-proxy's name for CACHE_TTL_SECONDS",
 );
+pub(super) const REVALIDATE_SECONDS: Setting = setting(
+    "REVALIDATE_SECONDS",
+    "1",
+    "a number of seconds from 0.1 to 86400 (CACHE_TTL_SECONDS or more: off)",
+    "age above which a request for the key set has it fetched again, and waits 0.2 s at most",
+);
+pub(super) const KEY_GRACE_SECONDS: Setting = setting(
+    "KEY_GRACE_SECONDS",
+    "300",
+    "a number of seconds from 0 (off) to 86400",
+    "how long a key is served after upstream was last seen to list it",
+);
 pub(super) const MAX_STALE_SECONDS: Setting = setting(
     "MAX_STALE_SECONDS",
     "86400",
@@ -88,6 +100,12 @@ pub(super) const CLIENT_CACHE_TTL_SECONDS: Setting = setting(
     "3600",
     "a number of seconds from 0 to 86400",
     "longest max-age: how long a relying party may keep a copy",
+);
+pub(super) const SHARED_CACHE_TTL_SECONDS: Setting = setting(
+    "SHARED_CACHE_TTL_SECONDS",
+    "30",
+    "a number of seconds from 0 to 86400",
+    "s-maxage of the key set, for shared caches; at most CLIENT_CACHE_TTL_SECONDS",
 );
 pub(super) const PRETTY_PRINT_JSON: Setting =
     setting("PRETTY_PRINT_JSON", "true", "true, false, 1 or 0", "indent the documents");
@@ -157,7 +175,7 @@ pub(super) const RUST_LOG: Setting = setting(
 );
 
 /// All settings in the order of `--help` and the README.
-pub(crate) const SETTINGS: [Setting; 22] = [
+pub(crate) const SETTINGS: [Setting; 25] = [
     LISTEN_ADDR,
     LISTEN_PORT,
     ADMIN_ADDR,
@@ -166,8 +184,11 @@ pub(crate) const SETTINGS: [Setting; 22] = [
     UPSTREAM_TIMEOUT_SECONDS,
     CACHE_TTL_SECONDS,
     CACHE_TTL_MINUTES,
+    REVALIDATE_SECONDS,
+    KEY_GRACE_SECONDS,
     MAX_STALE_SECONDS,
     CLIENT_CACHE_TTL_SECONDS,
+    SHARED_CACHE_TTL_SECONDS,
     PRETTY_PRINT_JSON,
     SA_TOKEN_PATH,
     SA_CA_CERT_PATH,

@@ -48,6 +48,12 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("CACHE_TTL_MINUTES", "0"),
         ("CACHE_TTL_MINUTES", "x"),
         ("CACHE_TTL_MINUTES", "1e0"),
+        ("REVALIDATE_SECONDS", "0"),
+        ("REVALIDATE_SECONDS", "86401"),
+        ("KEY_GRACE_SECONDS", "-1"),
+        ("KEY_GRACE_SECONDS", "86401"),
+        ("SHARED_CACHE_TTL_SECONDS", "1m"),
+        ("SHARED_CACHE_TTL_SECONDS", "86401"),
         ("MAX_STALE_SECONDS", "59"),
         ("MAX_STALE_SECONDS", "inf"),
         ("CLIENT_CACHE_TTL_SECONDS", "-1"),
@@ -87,7 +93,7 @@ fn all_mistakes_are_named_at_once() {
 #[test]
 fn each_valid_value_is_used() {
     type Shows = fn(&Config) -> String;
-    let cases: [(&str, &str, Shows, &str); 20] = [
+    let cases: [(&str, &str, Shows, &str); 24] = [
         ("LISTEN_ADDR", "::1", |it| format!("{:?}", it.listen_addr), "Some(::1)"),
         ("LISTEN_ADDR", "[::]", |it| format!("{:?}", it.listen_addr), "Some(::)"),
         ("LISTEN_ADDR", "::1", |it| format!("{:?}", it.admin_addr), "Some(::1)"),
@@ -108,6 +114,10 @@ fn each_valid_value_is_used() {
         ),
         ("CACHE_TTL_SECONDS", "0.2", |it| format!("{:?}", it.cache_ttl), "200ms"),
         ("CACHE_TTL_MINUTES", "2", |it| format!("{:?}", it.cache_ttl), "120s"),
+        ("REVALIDATE_SECONDS", "0.1", |it| format!("{:?}", it.revalidate), "Some(100ms)"),
+        ("REVALIDATE_SECONDS", "60", |it| format!("{:?}", it.revalidate), "None"),
+        ("KEY_GRACE_SECONDS", "0", |it| format!("{:?}", it.key_grace), "0ns"),
+        ("SHARED_CACHE_TTL_SECONDS", "86400", |it| format!("{:?}", it.shared_cache_ttl), "86400s"),
         ("MAX_STALE_SECONDS", "60", |it| format!("{:?}", it.max_stale), "60s"),
         ("CLIENT_CACHE_TTL_SECONDS", "0", |it| format!("{:?}", it.client_cache_ttl), "0ns"),
         ("PRETTY_PRINT_JSON", "0", |it| format!("{:?}", it.layout), "Compact"),

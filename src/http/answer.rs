@@ -45,8 +45,10 @@ impl Bytes {
 pub(crate) struct Freshness {
     /// Since upstream last confirmed the copy.
     pub(crate) age: Duration,
-    /// `CLIENT_CACHE_TTL_SECONDS`.
+    /// `CLIENT_CACHE_TTL_SECONDS`, or upstream's `max-age` if that is shorter.
     pub(crate) client_cache_ttl: Duration,
+    /// `SHARED_CACHE_TTL_SECONDS`, for a document that has one.
+    pub(crate) shared_cache_ttl: Option<Duration>,
     pub(crate) now: SystemTime,
 }
 
@@ -55,6 +57,10 @@ pub(crate) struct Freshness {
 /// `max-age` is `CLIENT_CACHE_TTL_SECONDS` less the copy's age, so that no client keeps a copy for
 /// longer than that after upstream confirmed it: RFC 9111 §4.2. There is no `Age` field, because a
 /// cache would subtract it again.
+///
+/// `s-maxage`, which caches shared by several clients use instead (RFC 9111 §5.2.2.10), is not less
+/// for an old copy: with 0 no cache would keep it, and in a long outage of upstream every client
+/// would come through. kube-apiserver as a relying party also goes by it.
 pub(crate) fn document(
     document: &Representation,
     request: &Request<'_>,
@@ -71,7 +77,14 @@ pub(crate) fn document(
         write_head(&mut bytes, 200, fresh.now, request);
         bytes.extend_from_slice(document.headers.as_bytes());
     }
-    write_line(&mut bytes, format_args!("Cache-Control: public, max-age={max_age}"));
+    match fresh.shared_cache_ttl.map(|ttl| ttl.as_secs()) {
+        None => write_line(&mut bytes, format_args!("Cache-Control: public, max-age={max_age}")),
+        Some(shared) => write_line(
+            &mut bytes,
+            format_args!("Cache-Control: public, max-age={max_age}, s-maxage={shared}"),
+        ),
+    }
+    // Behind Cache-Control: nginx 1.22 stores nothing if an Expires in the past comes first.
     write_line(&mut bytes, format_args!("Expires: {}\r\n", httpdate::HttpDate::from(expires)));
     let has_body = !is_unchanged && request.method != "HEAD";
     let body = has_body.then(|| Arc::clone(&document.body));
@@ -219,7 +232,9 @@ mod tests {
     fn answer(request: &Request<'_>, age: Duration) -> String {
         let held = Representation::new(Kind::Jwks, b"{}".to_vec());
         let client_cache_ttl = Duration::from_secs(3600);
-        let fresh = Freshness { age, client_cache_ttl, now: SystemTime::UNIX_EPOCH };
+        let shared_cache_ttl = Some(Duration::from_secs(30));
+        let fresh =
+            Freshness { age, client_cache_ttl, shared_cache_ttl, now: SystemTime::UNIX_EPOCH };
         text(&document(&held, request, &fresh))
     }
 
@@ -234,7 +249,7 @@ mod tests {
              ETag: \"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"\r\n\
              Access-Control-Allow-Origin: *\r\n\
              X-Content-Type-Options: nosniff\r\n\
-             Cache-Control: public, max-age=3000\r\n\
+             Cache-Control: public, max-age=3000, s-maxage=30\r\n\
              Expires: Thu, 01 Jan 1970 00:50:00 GMT\r\n\
              \r\n{}"
         );
@@ -243,7 +258,7 @@ mod tests {
     #[test]
     fn a_copy_older_than_clients_may_keep_it_has_a_max_age_of_0() {
         let old = answer(&request("GET", &[]), Duration::from_secs(7200));
-        assert!(old.contains("max-age=0\r\n"), "{old}");
+        assert!(old.contains("max-age=0, s-maxage=30\r\n"), "{old}");
     }
 
     #[test]

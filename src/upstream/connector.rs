@@ -20,7 +20,7 @@ use ureq::unversioned::transport::{
 use super::verifier::Verifier;
 
 /// Wraps a connection in TLS if the URL is https.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct TlsConnector {
     config: Arc<ClientConfig>,
 }

@@ -6,6 +6,10 @@
 //! of ureq that matters is set here; its defaults are not relied on. What upstream sends besides
 //! the document, such as headers and error texts, never leaves this module.
 //!
+//! Each round has a connection of its own: behind one address there may be several API servers, and
+//! while they are restarted one after the other they publish different key sets. A connection that is
+//! kept sees one of them.
+//!
 //! Invariant: one thread, the refresher, uses it, so there is no lock.
 
 mod bundle;
@@ -23,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use log::{info, warn};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -57,11 +61,20 @@ pub(crate) struct Settings {
     pub(crate) ca_path: PathBuf,
 }
 
+/// A document as upstream sent it.
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    /// `max-age` of `Cache-Control`, if it has one.
+    pub(crate) max_age: Option<Duration>,
+}
+
 /// The API server, and how it is reached.
 pub(crate) struct Upstream {
     settings: Settings,
-    /// The contents of the CA file that `agent` trusts.
+    /// The contents of the CA file that `tls` trusts.
     ca: Vec<u8>,
+    tls: TlsConnector,
+    /// With the connection of this round.
     agent: Agent,
     /// Those of the bundle, by what they are.
     anchors: Vec<(Subject, Validity)>,
@@ -78,17 +91,24 @@ impl Upstream {
         let ca = read_ca(&settings.ca_path)?;
         let way = Arc::new(Way::new(settings.address));
         let shown = Shown::default();
-        let (agent, anchors) = agent(&settings.ca_path, &ca, &way, &shown)?;
+        let (tls, anchors) = trust(&settings.ca_path, &ca, &shown)?;
+        let agent = agent(&tls, &way);
         let (reports, logged_way) = (Reports::default(), None);
-        let mut upstream = Self { settings, ca, agent, anchors, shown, reports, way, logged_way };
+        let mut upstream =
+            Self { settings, ca, tls, agent, anchors, shown, reports, way, logged_way };
         upstream.log_way();
         upstream.report_expiry();
         Ok(upstream)
     }
 
+    /// From now on a new connection is used.
+    pub(crate) fn begin_round(&mut self) {
+        self.agent = agent(&self.tls, &self.way);
+    }
+
     /// Fetches one document, as upstream sent it, within `UPSTREAM_TIMEOUT_SECONDS` in total. A 401
     /// is tried once more, with the token read again.
-    pub(crate) fn fetch(&mut self, kind: Kind) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn fetch(&mut self, kind: Kind) -> Result<Fetched, Failure> {
         self.reload_ca_if_changed();
         let deadline = Instant::now() + self.settings.timeout;
         let outcome = match self.fetch_by_either_way(kind, deadline) {
@@ -138,7 +158,7 @@ impl Upstream {
 
     /// Where upstream cannot be reached by one way, takes the other: at once if there is time left,
     /// else for the next fetch.
-    fn fetch_by_either_way(&mut self, kind: Kind, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    fn fetch_by_either_way(&mut self, kind: Kind, deadline: Instant) -> Result<Fetched, Failure> {
         let outcome = self.fetch_once(kind, deadline);
         if !outcome.as_ref().is_err_and(Failure::is_unreached) || !self.way.turn() {
             return outcome;
@@ -178,19 +198,20 @@ impl Upstream {
             if ca == self.ca {
                 return Ok(None);
             }
-            Ok(Some((agent(path, &ca, &self.way, &self.shown)?, ca)))
+            Ok(Some((trust(path, &ca, &self.shown)?, ca)))
         });
         match changed {
             Ok(None) => {}
-            Ok(Some(((agent, anchors), ca))) => {
+            Ok(Some(((tls, anchors), ca))) => {
                 info!(path:% = path.display(); "CA file changed and is in use");
-                (self.agent, self.anchors, self.ca) = (agent, anchors, ca);
+                (self.tls, self.anchors, self.ca) = (tls, anchors, ca);
+                self.agent = agent(&self.tls, &self.way);
             }
             Err(error) => warn!(error:%; "CA file cannot be used, the last valid one stays in use"),
         }
     }
 
-    fn fetch_once(&self, kind: Kind, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    fn fetch_once(&self, kind: Kind, deadline: Instant) -> Result<Fetched, Failure> {
         let token = Token::read(&self.settings.token_path)?;
         match self.get(kind, &token, deadline) {
             // Upstream may have closed the keep-alive connection, which is noticed only when it is
@@ -210,7 +231,7 @@ impl Upstream {
         kind: Kind,
         token: &Token,
         deadline: Instant,
-    ) -> Result<Result<Vec<u8>, Failure>, ureq::Error> {
+    ) -> Result<Result<Fetched, Failure>, ureq::Error> {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut response = self
             .agent
@@ -223,7 +244,9 @@ impl Upstream {
             .call()?;
         Ok(match response.status() {
             StatusCode::OK => {
-                Ok(response.body_mut().with_config().limit(MAX_UPSTREAM_BYTES).read_to_vec()?)
+                let max_age = max_age(response.headers());
+                let body = response.body_mut().with_config().limit(MAX_UPSTREAM_BYTES);
+                Ok(Fetched { bytes: body.read_to_vec()?, max_age })
             }
             StatusCode::UNAUTHORIZED => Err(Failure::Unauthorized),
             StatusCode::FORBIDDEN => Err(Failure::Forbidden),
@@ -310,14 +333,13 @@ fn read_ca(path: &Path) -> Result<Vec<u8>, CaError> {
     std::fs::read(path).map_err(failed)
 }
 
-/// An agent that trusts the CA file `ca`, which was read from `path`, and the anchors of that. What of
-/// it cannot be used is logged.
-fn agent(
+/// TLS that trusts the CA file `ca`, which was read from `path`, and the anchors of that. What of it
+/// cannot be used is logged.
+fn trust(
     path: &Path,
     ca: &[u8],
-    way: &Arc<Way>,
     shown: &Shown,
-) -> Result<(Agent, Vec<(Subject, Validity)>), CaError> {
+) -> Result<(TlsConnector, Vec<(Subject, Validity)>), CaError> {
     let failed = |cause| CaError { path: path.to_owned(), cause };
     let bundle = Bundle::parse(ca).map_err(|error| failed(CaFault::Bundle(error)))?;
     log_bundle(path, &bundle);
@@ -326,7 +348,7 @@ fn agent(
     let tls = TlsConnector::new(verifier, provider).map_err(|error| failed(CaFault::Tls(error)))?;
     let anchors = bundle.certificates.iter().filter(|it| it.is_anchor);
     let anchors = anchors.map(|it| (Subject::Anchor(it.place), it.validity)).collect();
-    Ok((ureq_agent(tls, WayResolver(Arc::clone(way))), anchors))
+    Ok((tls, anchors))
 }
 
 fn log_bundle(path: &Path, bundle: &Bundle) {
@@ -350,8 +372,9 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
 }
 
-/// An agent with every option set whose default in ureq is unsuitable, or could become so.
-fn ureq_agent(tls: TlsConnector, resolver: WayResolver) -> Agent {
+/// An agent without a connection, with every option set whose default in ureq is unsuitable, or could
+/// become so.
+fn agent(tls: &TlsConnector, way: &Arc<Way>) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -361,11 +384,23 @@ fn ureq_agent(tls: TlsConnector, resolver: WayResolver) -> Agent {
         .max_response_header_size(MAX_HEADER_BYTES)
         .max_idle_connections(1)
         .max_idle_connections_per_host(1)
-        // Longer than the default CACHE_TTL_SECONDS, so that the next round can use it again.
+        // Longer than a round lasts.
         .max_idle_age(Duration::from_secs(90))
         .build();
-    let connector = ().chain(TcpConnector::default()).chain(tls);
-    Agent::with_parts(config, connector, resolver)
+    let connector = ().chain(TcpConnector::default()).chain(tls.clone());
+    Agent::with_parts(config, connector, WayResolver(Arc::clone(way)))
+}
+
+/// The `max-age` of a response: RFC 9111 §5.2.2.1.
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(http::header::CACHE_CONTROL).into_iter();
+    let directives = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
+    let mut arguments = directives.filter_map(|directive| {
+        let (name, argument) = directive.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("max-age").then_some(argument)
+    });
+    let seconds = arguments.next()?.trim().trim_matches('"').parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// Whether a request may have failed only because upstream had already closed the connection.

@@ -146,6 +146,7 @@ impl Response {
     /// N of `max-age=N`.
     pub(crate) fn max_age(&self) -> u64 {
         let control = self.header("Cache-Control").expect("Cache-Control");
-        control.strip_prefix("public, max-age=").expect("public, max-age=").parse().unwrap()
+        let age = control.strip_prefix("public, max-age=").expect("public, max-age=");
+        age.split(',').next().unwrap().parse().unwrap()
     }
 }

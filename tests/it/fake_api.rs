@@ -120,6 +120,7 @@ struct State {
     tokens: Vec<String>,
     answers: HashMap<String, Answer>,
     hang_up_on_reuse: bool,
+    cache_control: String,
     requests: Vec<Request>,
     accepted: usize,
     /// The open connections by number.
@@ -151,6 +152,7 @@ impl FakeApi {
             tokens: vec![FIRST_TOKEN.to_owned()],
             answers,
             hang_up_on_reuse: false,
+            cache_control: "no-cache, private".to_owned(),
             requests: Vec::new(),
             accepted: 0,
             open: HashMap::new(),
@@ -199,6 +201,11 @@ impl FakeApi {
     /// that every pool of connections loses now and then.
     pub(crate) fn hang_up_on_reuse(&self) {
         self.state().hang_up_on_reuse = true;
+    }
+
+    /// From now on every answer says that it is valid for so many seconds.
+    pub(crate) fn set_max_age(&self, seconds: u32) {
+        self.state().cache_control = format!("public, max-age={seconds}");
     }
 
     // Its keys.
@@ -410,10 +417,11 @@ impl Shared {
     /// Writes the answer; an error when it ends with the end of the connection.
     fn send(&self, session: &mut Session, answer: &Answer) -> io::Result<()> {
         let session = session.get_mut();
+        let control = self.state.lock().unwrap().cache_control.clone();
         let close = Err(io::ErrorKind::ConnectionAborted.into());
         match answer {
             Answer::Ok { content_type, body } => {
-                session.write_all(head(200, content_type, body.len()).as_bytes())?;
+                session.write_all(head(200, content_type, body.len(), &control).as_bytes())?;
                 session.write_all(body.as_bytes())
             }
             Answer::Status(status) => {
@@ -422,7 +430,9 @@ impl Shared {
                     "message": UPSTREAM_TEXT, "code": status,
                 })
                 .to_string();
-                session.write_all(head(*status, "application/json", body.len()).as_bytes())?;
+                session.write_all(
+                    head(*status, "application/json", body.len(), &control).as_bytes(),
+                )?;
                 session.write_all(body.as_bytes())
             }
             Answer::Redirect(location) => write!(
@@ -430,7 +440,8 @@ impl Shared {
                 "HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
             ),
             Answer::Drip { body, pause } => {
-                session.write_all(head(200, "application/json", body.len()).as_bytes())?;
+                session
+                    .write_all(head(200, "application/json", body.len(), &control).as_bytes())?;
                 for byte in body.as_bytes() {
                     session.write_all(&[*byte])?;
                     self.pause(*pause)?;
@@ -439,7 +450,7 @@ impl Shared {
             }
             Answer::Truncated { body } => {
                 let announced = body.len() + 100;
-                session.write_all(head(200, "application/json", announced).as_bytes())?;
+                session.write_all(head(200, "application/json", announced, &control).as_bytes())?;
                 session.write_all(body.as_bytes())?;
                 session.conn.send_close_notify();
                 session.flush()?;
@@ -485,10 +496,10 @@ fn accepts(request: &Request, content_type: &str) -> bool {
     })
 }
 
-fn head(status: u16, content_type: &str, length: usize) -> String {
+fn head(status: u16, content_type: &str, length: usize, control: &str) -> String {
     // `Audit-Id` and the like come from a real one too, and must go no further.
     format!(
-        "HTTP/1.1 {status} -\r\nAudit-Id: 6f0d1e8a\r\nCache-Control: no-cache, private\r\n\
+        "HTTP/1.1 {status} -\r\nAudit-Id: 6f0d1e8a\r\nCache-Control: {control}\r\n\
          Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
     )
 }

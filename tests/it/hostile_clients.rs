@@ -37,10 +37,10 @@ impl Scene {
         Self::with(FakeApi::start(), |builder| builder)
     }
 
-    /// The key set has 100 RSA keys.
+    /// The key set has 120 RSA keys.
     fn with_large_key_set() -> Self {
         let api = FakeApi::start();
-        api.set(JWKS, Answer::jwks(large_key_set(100)));
+        api.set(JWKS, Answer::jwks(large_key_set(120)));
         let scene = Self::with(api, |builder| builder);
         assert!(scene.document.len() > 45_000, "{}", scene.document.len());
         scene

@@ -23,6 +23,7 @@ mod source;
 mod startup;
 mod serving;
 mod caching;
+mod freshness;
 mod trust;
 mod tls;
 mod names;

@@ -265,10 +265,10 @@ fn max_age_shrinks_as_the_copy_grows_older() {
     let api = FakeApi::start();
     let gateway = Gateway::builder(&api).set("CLIENT_CACHE_TTL_SECONDS", "600").start();
 
-    let fresh = gateway.get(JWKS);
+    let fresh = gateway.get(DISCOVERY);
     // Age is what this is about: so long, and not a moment that something may need.
     thread::sleep(Duration::from_millis(1_100));
-    let older = gateway.get(JWKS);
+    let older = gateway.get(DISCOVERY);
 
     assert!(fresh.max_age() <= 600 && fresh.max_age() > 570, "{fresh:?}");
     assert!(older.max_age() < fresh.max_age(), "{} of {fresh:?}", older.max_age());

@@ -238,7 +238,9 @@ fn fifty_clients_of_a_hanging_api_server_leave_the_probes_alone() {
 fn while_retries_back_off_nobody_waits() {
     let api = FakeApi::start();
     api.set_both(&Answer::Status(403));
-    let gateway = Gateway::start(&api);
+    // Each failure is logged, and not one a minute.
+    let gateway =
+        Gateway::builder(&api).set("REVALIDATE_SECONDS", "86400").set("RUST_LOG", "debug").start();
     for _ in 0..3 {
         gateway.wait_for_log("fetch failed document=jwks");
     }

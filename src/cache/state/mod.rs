@@ -8,8 +8,12 @@ use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::reason::Reason;
 
-/// The age of the last round above which `/healthz` requests another one.
+/// The age of the last complete round above which `/healthz` requests another one.
 const HEALTH_AGE: Duration = Duration::from_secs(5);
+/// How long a request for the key set waits for a round while a copy is held. Of the relying parties
+/// measured, the least patient gives up after 500 ms (Nimbus). A round that took longer than this
+/// was slow: no request waits for the next one.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long copies live.
 #[derive(Clone, Copy, Default)]
@@ -18,13 +22,25 @@ pub(crate) struct Lifetimes {
     pub(crate) cache_ttl: Duration,
     /// The age up to which a copy is served; at least `cache_ttl`.
     pub(crate) max_stale: Duration,
+    /// The age above which a request for the key set asks for a round, and the least time from the
+    /// start of one round to that of another that is asked for so. `None`: none is.
+    pub(crate) revalidate: Option<Duration>,
+}
+
+/// When upstream confirmed a copy, and for how long.
+#[derive(Clone, Copy)]
+pub(crate) struct Confirmed {
+    /// When the request for it was sent: RFC 9111 §4.2.3.
+    pub(crate) at: Instant,
+    /// Upstream's `max-age`, where clients must not be given a longer one.
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// A document and when upstream last confirmed it.
 #[derive(Clone)]
 struct Held {
     representation: Arc<Representation>,
-    confirmed: Instant,
+    confirmed: Confirmed,
 }
 
 /// Everything that requests see. It never changes: a new one replaces it.
@@ -41,6 +57,8 @@ pub(crate) struct FoundCopy {
     pub(crate) representation: Arc<Representation>,
     /// Since upstream last confirmed it.
     pub(crate) age: Duration,
+    /// Upstream's, as in [`Confirmed`].
+    pub(crate) max_age: Option<Duration>,
     /// Older than `CACHE_TTL_SECONDS`.
     pub(crate) is_stale: bool,
     /// It was held, so that the request did not wait.
@@ -51,13 +69,20 @@ impl Snapshot {
     /// The copy of `kind`, unless it is too old to be served.
     pub(crate) fn copy(&self, kind: Kind, now: Instant) -> Option<FoundCopy> {
         let held = self.held(kind)?;
-        let age = now.saturating_duration_since(held.confirmed);
+        let age = now.saturating_duration_since(held.confirmed.at);
         (age <= self.lifetimes.max_stale).then(|| FoundCopy {
             representation: Arc::clone(&held.representation),
             age,
+            max_age: held.confirmed.max_age,
             is_stale: age > self.lifetimes.cache_ttl,
             is_hit: true,
         })
+    }
+
+    /// Whether a request for `kind` that finds `copy` is served without another look.
+    pub(super) fn suffices(&self, kind: Kind, copy: &FoundCopy) -> bool {
+        let revalidate = self.lifetimes.revalidate;
+        kind != Kind::Jwks || revalidate.is_none_or(|revalidate| copy.age <= revalidate)
     }
 
     /// This snapshot with another copy of `kind`, and whether the copy's bytes differ from before.
@@ -65,7 +90,7 @@ impl Snapshot {
         &self,
         kind: Kind,
         representation: Representation,
-        confirmed: Instant,
+        confirmed: Confirmed,
         paths: Option<Paths>,
     ) -> (Arc<Self>, bool) {
         let same = self
@@ -99,11 +124,37 @@ pub(crate) struct Unavailable {
     pub(crate) retry_after: Duration,
 }
 
+/// What a round fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Round {
+    Complete,
+    /// The key set alone, because a request asked for it.
+    Keys,
+}
+
 /// The right to wait for one round and no other: the next one may begin before the waiting thread
 /// has woken up.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
     round: u64,
+    /// When the copy that is held was confirmed; `None`: there is none that can be served.
+    held: Option<Instant>,
+    /// `None`, when nothing is held and the round is a complete one: until it has ended.
+    until: Option<Instant>,
+}
+
+impl Ticket {
+    /// How long the request may wait from now on; `None`: until the round has ended.
+    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(now))
+    }
+}
+
+/// What a request does that was not served at once.
+pub(super) struct Asked {
+    pub(super) waiting: Waiting,
+    /// The refresher must be woken up.
+    pub(super) requests_round: bool,
 }
 
 /// Whether a request may wait.
@@ -124,24 +175,29 @@ pub(super) struct Health {
 /// What the refresher is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Refresher {
-    Fetching,
+    Fetching(Round),
     Waiting,
-    /// `/healthz` wants a round before the next one is due.
-    Requested,
+    /// A request wants a round before the next one is due.
+    Requested(Round),
 }
 
 pub(super) struct State {
     snapshot: Arc<Snapshot>,
+    lifetimes: Lifetimes,
     /// Why the last fetch of each document failed; `None` when it did not.
     discovery_failed: Option<Reason>,
     jwks_failed: Option<Reason>,
     refresher: Refresher,
+    /// When the last round began, or was requested.
+    round_started: Instant,
+    /// The last round that ended took longer than [`PATIENCE`].
+    is_slow: bool,
     /// The number of rounds that have ended.
     rounds: u64,
     /// Requests that wait for a round, and how many may at one time.
     waiting: usize,
     max_waiting: usize,
-    /// When the last round ended.
+    /// When the last complete round ended.
     last_round: Option<Instant>,
     next_round: Instant,
 }
@@ -150,9 +206,12 @@ impl State {
     pub(super) fn new(lifetimes: Lifetimes, workers: usize, now: Instant) -> Self {
         Self {
             snapshot: Arc::new(Snapshot { lifetimes, ..Snapshot::default() }),
+            lifetimes,
             discovery_failed: Some(Reason::NotFetchedYet),
             jwks_failed: Some(Reason::NotFetchedYet),
-            refresher: Refresher::Fetching,
+            refresher: Refresher::Fetching(Round::Complete),
+            round_started: now,
+            is_slow: false,
             rounds: 0,
             waiting: 0,
             max_waiting: workers.saturating_sub(1),
@@ -165,19 +224,48 @@ impl State {
         Arc::clone(&self.snapshot)
     }
 
-    /// Lets a request wait for a copy of `kind`, if a round is in progress and fewer requests are
-    /// waiting than may.
-    pub(super) fn begin_waiting(&mut self, kind: Kind, now: Instant) -> Waiting {
-        if self.refresher != Refresher::Fetching || self.waiting >= self.max_waiting {
-            return Waiting::Vain(self.copy_or_reason(kind, now));
+    /// A request wants a copy of `kind` that was confirmed just now. It may cause a round, and may
+    /// wait for the one in progress, if fewer requests are waiting than may.
+    pub(super) fn ask(&mut self, kind: Kind, now: Instant) -> Asked {
+        let requests_round = self.requests_round(kind, now);
+        if requests_round {
+            self.refresher = Refresher::Requested(Round::Keys);
+            self.round_started = now;
         }
-        self.waiting += 1;
-        Waiting::For(Ticket { round: self.rounds })
+        let held = self.snapshot.copy(kind, now).and_then(|_| self.confirmed(kind));
+        let is_complete = matches!(
+            self.refresher,
+            Refresher::Fetching(Round::Complete) | Refresher::Requested(Round::Complete)
+        );
+        let until = (held.is_some() || !is_complete).then(|| self.round_started + PATIENCE);
+        let is_vain = self.refresher == Refresher::Waiting
+            || self.waiting >= self.max_waiting
+            || until.is_some_and(|until| self.is_slow || now >= until);
+        let waiting = if is_vain {
+            Waiting::Vain(self.copy_or_reason(kind, now))
+        } else {
+            self.waiting += 1;
+            Waiting::For(Ticket { round: self.rounds, held, until })
+        };
+        Asked { waiting, requests_round }
+    }
+
+    fn requests_round(&self, kind: Kind, now: Instant) -> bool {
+        let is_time = |revalidate| now.saturating_duration_since(self.round_started) >= revalidate;
+        kind == Kind::Jwks
+            && self.refresher == Refresher::Waiting
+            && self.lifetimes.revalidate.is_some_and(is_time)
+    }
+
+    fn confirmed(&self, kind: Kind) -> Option<Instant> {
+        self.snapshot.held(kind).map(|held| held.confirmed.at)
     }
 
     /// Whether the round has neither ended nor brought a copy of `kind`.
     pub(super) fn must_wait(&self, ticket: &Ticket, kind: Kind, now: Instant) -> bool {
-        self.rounds == ticket.round && self.snapshot.copy(kind, now).is_none()
+        let is_renewed =
+            self.confirmed(kind) > ticket.held && self.snapshot.copy(kind, now).is_some();
+        self.rounds == ticket.round && !is_renewed
     }
 
     /// Gives up the right to wait, and returns the outcome.
@@ -237,22 +325,34 @@ impl State {
         let is_old = self.last_round.is_some_and(|at| now > at + HEALTH_AGE);
         let requests_round = is_old && self.refresher == Refresher::Waiting;
         if requests_round {
-            self.refresher = Refresher::Requested;
+            self.refresher = Refresher::Requested(Round::Complete);
+            self.round_started = now;
         }
         let state = self.discovery_failed.or(self.jwks_failed).map_or(Ok(()), Err);
         Health { state, requests_round }
     }
 
-    pub(super) fn is_requested(&self) -> bool {
-        self.refresher == Refresher::Requested
+    pub(super) const fn is_requested(&self) -> bool {
+        matches!(self.refresher, Refresher::Requested(_))
     }
 
     pub(super) fn until_next_round(&self, now: Instant) -> Duration {
         self.next_round.saturating_duration_since(now)
     }
 
-    pub(super) const fn begin_round(&mut self) {
-        self.refresher = Refresher::Fetching;
+    /// From now on requests may wait for this round.
+    pub(super) fn begin_round(&mut self, now: Instant) -> Round {
+        let round = match self.refresher {
+            Refresher::Requested(Round::Keys) if now < self.next_round => Round::Keys,
+            Refresher::Fetching(_) | Refresher::Waiting | Refresher::Requested(_) => {
+                Round::Complete
+            }
+        };
+        if !self.is_requested() {
+            self.round_started = now;
+        }
+        self.refresher = Refresher::Fetching(round);
+        round
     }
 
     /// `snapshot` has a new copy of `kind`, just fetched.
@@ -265,134 +365,20 @@ impl State {
         *self.failure_mut(kind) = Some(reason);
     }
 
-    pub(super) const fn end_round(&mut self, now: Instant, next_round: Instant) {
-        self.refresher = Refresher::Waiting;
-        self.rounds += 1;
+    /// Ends a complete round. The next one is due at `next_round`.
+    pub(super) fn end_round(&mut self, now: Instant, next_round: Instant) {
         self.last_round = Some(now);
         self.next_round = next_round;
+        self.end_keys_round(now);
+    }
+
+    /// Ends a round for the key set alone, which does not change when the next one is due.
+    pub(super) fn end_keys_round(&mut self, now: Instant) {
+        self.refresher = Refresher::Waiting;
+        self.rounds += 1;
+        self.is_slow = now.saturating_duration_since(self.round_started) > PATIENCE;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: Duration = Duration::from_secs(1);
-
-    /// One minute fresh, five minutes served, four workers.
-    fn empty(now: Instant) -> State {
-        State::new(Lifetimes { cache_ttl: 60 * S, max_stale: 300 * S }, 4, now)
-    }
-
-    /// The ticket, or what a request gets that cannot wait.
-    fn begin(state: &mut State, now: Instant) -> Result<Ticket, Result<FoundCopy, Unavailable>> {
-        match state.begin_waiting(Kind::Jwks, now) {
-            Waiting::For(ticket) => Ok(ticket),
-            Waiting::Vain(outcome) => Err(outcome),
-        }
-    }
-
-    /// As the refresher does in a round that began at `now` and took no time.
-    fn round(state: &mut State, now: Instant) {
-        state.begin_round();
-        for kind in [Kind::Discovery, Kind::Jwks] {
-            let representation = Representation::new(kind, b"{}".to_vec());
-            let (snapshot, _) = state.snapshot().with(kind, representation, now, None);
-            state.store(kind, snapshot);
-        }
-        state.end_round(now, now + 45 * S);
-    }
-
-    #[test]
-    fn a_copy_is_fresh_then_stale_then_not_served() {
-        let now = Instant::now();
-        let mut state = empty(now);
-        assert!(state.snapshot().copy(Kind::Jwks, now).is_none());
-        round(&mut state, now);
-        for (age, expected) in
-            [(0, Some(false)), (60, Some(false)), (61, Some(true)), (300, Some(true)), (301, None)]
-        {
-            let copy = state.snapshot().copy(Kind::Jwks, now + age * S);
-            assert_eq!(copy.map(|copy| copy.is_stale), expected, "{age}");
-        }
-        let too_old = Unavailable { reason: Reason::TooOld, retry_after: Duration::ZERO };
-        let outcome = begin(&mut state, now + 301 * S).err();
-        assert_eq!(outcome.and_then(Result::err), Some(too_old));
-        assert_eq!(state.ready(now + 301 * S), Err(Reason::TooOld));
-    }
-
-    #[test]
-    fn all_workers_but_one_wait_for_the_round_that_has_begun_and_for_no_other() {
-        let now = Instant::now();
-        let mut state = empty(now);
-        let tickets: Vec<_> = (0..3).map(|_| begin(&mut state, now).ok().unwrap()).collect();
-        let outcome = begin(&mut state, now).err().unwrap();
-        assert_eq!(outcome.err().map(|it| it.reason), Some(Reason::NotFetchedYet));
-        assert!(state.must_wait(&tickets[0], Kind::Jwks, now));
-
-        state.fail(Kind::Discovery, Reason::Timeout);
-        state.fail(Kind::Jwks, Reason::Timeout);
-        state.end_round(now + 5 * S, now + 7 * S);
-        state.begin_round();
-        for ticket in tickets {
-            assert!(!state.must_wait(&ticket, Kind::Jwks, now + 6 * S));
-            let timeout = Unavailable { reason: Reason::Timeout, retry_after: S };
-            assert_eq!(state.end_waiting(ticket, Kind::Jwks, now + 6 * S).err(), Some(timeout));
-        }
-        // Between two rounds no request waits.
-        state.end_round(now + 7 * S, now + 9 * S);
-        assert!(begin(&mut state, now + 7 * S).is_err());
-    }
-
-    #[test]
-    fn a_request_that_waited_gets_the_copy_as_soon_as_it_is_stored_and_as_a_miss() {
-        let now = Instant::now();
-        let mut state = empty(now);
-        let ticket = begin(&mut state, now).ok().unwrap();
-        let representation = Representation::new(Kind::Jwks, b"{}".to_vec());
-        let (snapshot, is_changed) = state.snapshot().with(Kind::Jwks, representation, now, None);
-        state.store(Kind::Jwks, snapshot);
-        assert!(is_changed);
-        assert!(state.must_wait(&ticket, Kind::Discovery, now));
-        assert!(!state.must_wait(&ticket, Kind::Jwks, now));
-        let copy = state.end_waiting(ticket, Kind::Jwks, now).unwrap();
-        assert!(!copy.is_hit && state.snapshot().copy(Kind::Jwks, now).unwrap().is_hit);
-    }
-
-    #[test]
-    fn the_same_bytes_again_are_no_change_and_one_representation() {
-        let now = Instant::now();
-        let mut state = empty(now);
-        round(&mut state, now);
-        let before = state.snapshot();
-        for (body, expected) in [(&b"{}"[..], false), (b"{ }", true)] {
-            let representation = Representation::new(Kind::Jwks, body.to_vec());
-            let (after, is_changed) = before.with(Kind::Jwks, representation, now + S, None);
-            assert_eq!(is_changed, expected);
-            let [before, after] = [&before, &after].map(|it| it.held(Kind::Jwks).unwrap());
-            let is_shared = Arc::ptr_eq(&before.representation, &after.representation);
-            assert_eq!((is_shared, after.confirmed), (!expected, now + S));
-        }
-    }
-
-    #[test]
-    fn health_is_that_of_the_last_round_and_an_old_one_requests_another() {
-        let now = Instant::now();
-        let mut state = empty(now);
-        let unknown = Health { state: Err(Reason::NotFetchedYet), requests_round: false };
-        assert_eq!(state.health(now + 99 * S), unknown, "the first round has begun");
-        round(&mut state, now);
-        for (seconds, requests_round) in [(5, false), (6, true), (6, false)] {
-            let health = Health { state: Ok(()), requests_round };
-            assert_eq!(state.health(now + seconds * S), health);
-        }
-        assert!(state.is_requested());
-        state.begin_round();
-        assert!(!state.is_requested());
-        state.fail(Kind::Jwks, Reason::Forbidden);
-        state.end_round(now + 7 * S, now + 8 * S);
-        assert_eq!(state.health(now + 8 * S).state, Err(Reason::Forbidden));
-        // A copy is held all the same.
-        assert_eq!(state.ready(now + 8 * S), Ok(()));
-    }
-}
+mod tests;

@@ -18,6 +18,8 @@ pub(crate) const MAX_UPSTREAM_BYTES: u64 = 1 << 20;
 /// The longest document that is served, in bytes. It is held in memory once. Each client that does
 /// not read it occupies a send buffer besides.
 pub(crate) const MAX_SERVED_BYTES: usize = 128 << 10;
+/// The longest key set that is indented, in bytes. Nimbus refuses one of more than 51,200.
+pub(crate) const LARGE_KEY_SET: usize = 40_000;
 
 /// Members that hold a private or symmetric key: RFC 7518 §6.2.2, §6.3.2 and §6.4, and `priv` of
 /// newer key types (AKP, for ML-DSA).
@@ -116,9 +118,25 @@ pub(crate) struct Published {
 /// A valid key set.
 #[derive(Debug)]
 pub(crate) struct Jwks {
-    pub(crate) value: Value,
-    /// The `kid` of each key that has one, in the document's order.
-    pub(crate) kids: Vec<String>,
+    /// In the place of `keys` there is `null`.
+    members: Map<String, Value>,
+    /// At least one.
+    pub(crate) keys: Vec<Value>,
+}
+
+impl Jwks {
+    /// The document with these keys.
+    pub(crate) fn with_keys(&self, keys: Vec<Value>) -> Value {
+        let mut members = self.members.clone();
+        // Replaced in place: members keep their order.
+        members.insert("keys".to_owned(), Value::Array(keys));
+        Value::Object(members)
+    }
+}
+
+/// The `kid` of a key that has one.
+pub(crate) fn kid(key: &Value) -> Option<&str> {
+    key.get("kid").and_then(Value::as_str)
 }
 
 /// Why a document is refused.
@@ -171,7 +189,8 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Checks a discovery document: an object with an https `issuer` and an https `jwks_uri`.
+/// Checks a discovery document: an object with an https `issuer` and a `jwks_uri`, which may be
+/// unusable: it is mostly replaced.
 ///
 /// `OpenID` Connect Discovery 1.0 §3, except for the members that kube-apiserver leaves out, such
 /// as `authorization_endpoint`.
@@ -183,9 +202,6 @@ pub(crate) fn check_discovery(bytes: &[u8]) -> Result<Discovery, Refused> {
     if issuer.contains(['?', '#']) || HttpsUrl::parse(&issuer).is_none() {
         return Err(Refused::Issuer(issuer));
     }
-    if HttpsUrl::parse(&jwks_uri).is_none() {
-        return Err(Refused::JwksUri(jwks_uri));
-    }
     Ok(Discovery { members, issuer, jwks_uri })
 }
 
@@ -195,6 +211,7 @@ fn string(members: &Map<String, Value>, name: &'static str) -> Result<String, Re
 }
 
 /// Builds the published discovery document; `defaults` are added where upstream has no such member.
+/// An error if upstream's `jwks_uri` would be published and is not an https URL.
 pub(crate) fn publish(
     discovery: Discovery,
     jwks_uri: &JwksUri,
@@ -213,6 +230,9 @@ pub(crate) fn publish(
             let base = issuer.strip_suffix('/').unwrap_or(&issuer);
             let ours = format!("{base}{JWKS_PATH}");
             (ours, "upstream's is not at the issuer's scheme, host and port")
+        }
+        JwksUri::Upstream if HttpsUrl::parse(&upstream_jwks_uri).is_none() => {
+            return Err(Refused::JwksUri(upstream_jwks_uri));
         }
         JwksUri::Upstream => (upstream_jwks_uri, "JWKS_URI is upstream"),
         JwksUri::Fixed(uri) => (uri.clone(), "JWKS_URI is this URL"),
@@ -236,10 +256,14 @@ pub(crate) fn publish(
 /// relying party would reject every token.
 pub(crate) fn check_jwks(bytes: &[u8]) -> Result<Jwks, Refused> {
     let value = json::parse(bytes).map_err(Refused::Json)?;
-    let members = value.as_object().ok_or(Refused::NotAnObject)?;
-    let keys = members.get("keys").and_then(Value::as_array).filter(|keys| !keys.is_empty());
-    let mut kids = Vec::new();
-    for (at, key) in keys.ok_or(Refused::NoKeys)?.iter().enumerate() {
+    let Value::Object(mut members) = value else { return Err(Refused::NotAnObject) };
+    let Some(Value::Array(keys)) = members.get_mut("keys").map(Value::take) else {
+        return Err(Refused::NoKeys);
+    };
+    if keys.is_empty() {
+        return Err(Refused::NoKeys);
+    }
+    for (at, key) in keys.iter().enumerate() {
         let kty = key.get("kty").and_then(Value::as_str).ok_or(Refused::KeyWithoutType(at))?;
         if kty == "oct" {
             return Err(Refused::SymmetricKey(at));
@@ -247,9 +271,8 @@ pub(crate) fn check_jwks(bytes: &[u8]) -> Result<Jwks, Refused> {
         if let Some(member) = PRIVATE_MEMBERS.iter().find(|member| key.get(member).is_some()) {
             return Err(Refused::PrivateMember(at, member));
         }
-        kids.extend(key.get("kid").and_then(Value::as_str).map(ToOwned::to_owned));
     }
-    Ok(Jwks { value, kids })
+    Ok(Jwks { members, keys })
 }
 
 /// The bytes to serve.
@@ -262,178 +285,15 @@ pub(crate) fn serialise(value: &Value, layout: Layout) -> Result<Vec<u8>, Refuse
     if bytes.len() > MAX_SERVED_BYTES { Err(Refused::TooLarge(bytes.len())) } else { Ok(bytes) }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: &str = r#"{"kty":"EC","kid":"a","x":"1","y":"2"}"#;
-
-    fn discovery_of(issuer: &str, jwks_uri: &str) -> String {
-        format!(r#"{{"issuer":"{issuer}","jwks_uri":"{jwks_uri}","z":1,"a":[2]}}"#)
-    }
-
-    fn published(issuer: &str, jwks_uri: &str, policy: &JwksUri) -> Published {
-        let valid = check_discovery(discovery_of(issuer, jwks_uri).as_bytes()).unwrap();
-        publish(valid, policy, &Map::new()).unwrap()
-    }
-
-    #[test]
-    fn a_discovery_document_that_is_not_valid_is_refused_with_its_mistake() {
-        let no_json = "it is not JSON: ";
-        let twice = "the member \"issuer\" appears twice in one object";
-        let not_https = "is not an https URL";
-        let not_an_issuer = "is not an https URL without query and fragment";
-        for (document, expected) in [
-            ("", no_json),
-            ("<html>", no_json),
-            ("[]", "it is not a JSON object"),
-            ("\"text\"", "it is not a JSON object"),
-            ("{}", "it has no string member issuer"),
-            (r#"{"issuer":"https://a"}"#, "it has no string member jwks_uri"),
-            (r#"{"jwks_uri":"https://a"}"#, "it has no string member issuer"),
-            (r#"{"issuer":1,"jwks_uri":"https://a"}"#, "it has no string member issuer"),
-            (r#"{"issuer":"https://a","jwks_uri":null}"#, "it has no string member jwks_uri"),
-            (r#"{"issuer":"https://a","jwks_uri":"https://a/k"} x"#, no_json),
-            (r#"{"issuer":"https://a","jwks_uri":"https://a/k""#, no_json),
-            (r#"{"issuer":"https://a","jwks_uri":"https://a/k","issuer":"https://b"}"#, twice),
-            (r#"{"issuer":"https://a","jwks_uri":"https://a/k","\u0069ssuer":"https://b"}"#, twice),
-            (r#"{"issuer":"https://a","jwks_uri":"https://a/k","x":"\ud800"}"#, no_json),
-            (&discovery_of("http://a", "https://a/k"), not_an_issuer),
-            (&discovery_of("https://a?b", "https://a/k"), not_an_issuer),
-            (&discovery_of("https://a/#b", "https://a/k"), not_an_issuer),
-            (&discovery_of("https://user@a", "https://a/k"), not_an_issuer),
-            (&discovery_of("https://", "https://a/k"), not_an_issuer),
-            (
-                &discovery_of("https://a", "http://a/k"),
-                "jwks_uri \"http://a/k\" is not an https URL",
-            ),
-            (&discovery_of("https://a", "/k"), not_https),
-            (&discovery_of("https://a", "https://a:+443/k"), not_https),
-            (&discovery_of("https://a", "https://a:65536/k"), not_https),
-            (&discovery_of("https://[2001:db8::1]", "https://[2001:db8::1]x443/k"), not_https),
-        ] {
-            let refused = check_discovery(document.as_bytes()).unwrap_err().to_string();
-            // The end of an https URL's sentence says which member it is about.
-            assert!(refused.starts_with(expected) || refused.ends_with(expected), "{refused}");
-        }
-        let deep = format!("{}1{}", "[".repeat(20_000), "]".repeat(20_000));
-        let deep = format!(r#"{{"issuer":"https://a","jwks_uri":"https://a/k","x":{deep}}}"#);
-        assert!(matches!(check_discovery(deep.as_bytes()), Err(Refused::Json(_))));
-        assert!(matches!(check_discovery(b"{\"issuer\":\"\xff\"}"), Err(Refused::Json(_))));
-    }
-
-    #[test]
-    fn a_key_set_that_is_not_valid_is_refused_with_its_mistake() {
-        for (set, expected) in [
-            ("[]", "it is not a JSON object"),
-            ("{}", "its member keys is not an array with at least one key"),
-            (r#"{"keys":[]}"#, "its member keys is not an array with at least one key"),
-            (r#"{"keys":{}}"#, "its member keys is not an array with at least one key"),
-            (r#"{"keys":[1]}"#, "keys[0] is not an object with a string kty"),
-            (r#"{"keys":[{}]}"#, "keys[0] is not an object with a string kty"),
-            (r#"{"keys":[{"kty":1}]}"#, "keys[0] is not an object with a string kty"),
-            (r#"{"keys":[{"kty":"oct"}]}"#, "keys[0] is a symmetric key (kty oct)"),
-            (
-                r#"{"keys":[{"kty":"EC","kid":"a","kid":"b"}]}"#,
-                "the member \"kid\" appears twice in one object",
-            ),
-        ] {
-            assert_eq!(check_jwks(set.as_bytes()).unwrap_err().to_string(), expected, "{set}");
-        }
-        for member in PRIVATE_MEMBERS {
-            let set = format!(r#"{{"keys":[{KEY},{{"kty":"RSA","{member}":"1"}}]}}"#);
-            let expected = format!("keys[1] has \"{member}\", a member of a private key");
-            assert_eq!(check_jwks(set.as_bytes()).unwrap_err().to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn keys_of_a_type_that_is_not_known_yet_are_published() {
-        let set = format!(r#"{{"keys":[{KEY},{{"kty":"AKP","alg":"ML-DSA-65","pub":"x"}}]}}"#);
-        let valid = check_jwks(set.as_bytes()).unwrap();
-        assert_eq!(valid.kids, ["a"]);
-        assert_eq!(serialise(&valid.value, Layout::Compact).unwrap(), set.as_bytes());
-    }
-
-    #[test]
-    fn the_layout_is_the_one_asked_for() {
-        let value = json::parse(br#"{"z":1.10,"a":[]}"#).unwrap();
-        assert_eq!(serialise(&value, Layout::Compact).unwrap(), br#"{"z":1.10,"a":[]}"#);
-        assert_eq!(
-            serialise(&value, Layout::Pretty).unwrap(),
-            b"{\n  \"z\": 1.10,\n  \"a\": []\n}"
-        );
-    }
-
-    #[test]
-    fn what_is_too_large_to_serve_is_refused() {
-        let value = Value::String("x".repeat(MAX_SERVED_BYTES));
-        assert!(matches!(serialise(&value, Layout::Compact), Err(Refused::TooLarge(_))));
-    }
-
-    #[test]
-    fn an_internal_jwks_uri_is_replaced_by_one_at_the_issuer() {
-        for (issuer, expected) in [
-            ("https://issuer.example", "https://issuer.example/openid/v1/jwks"),
-            ("https://issuer.example/", "https://issuer.example/openid/v1/jwks"),
-            ("https://issuer.example/c/1", "https://issuer.example/c/1/openid/v1/jwks"),
-            ("https://issuer.example/c/1/", "https://issuer.example/c/1/openid/v1/jwks"),
-            ("https://issuer.example:8443", "https://issuer.example:8443/openid/v1/jwks"),
-        ] {
-            let published =
-                published(issuer, "https://10.0.0.1:6443/openid/v1/jwks", &JwksUri::Auto);
-            assert_eq!(published.jwks_uri, expected);
-            assert_eq!(published.issuer, issuer);
-            assert_eq!(published.value.get("issuer").unwrap(), issuer);
-            assert_eq!(published.value.get("jwks_uri").unwrap(), expected);
-            let names: Vec<_> = published.value.as_object().unwrap().keys().collect();
-            assert_eq!(names, ["issuer", "jwks_uri", "z", "a"]);
-        }
-    }
-
-    #[test]
-    fn upstreams_jwks_uri_is_kept_when_it_is_at_the_issuers_origin() {
-        for (issuer, jwks_uri, path) in [
-            ("https://issuer.example", "https://issuer.example/keys", "/keys"),
-            ("https://issuer.example", "https://ISSUER.example:443/keys?a", "/keys"),
-            ("https://issuer.example:443/a", "https://issuer.example", "/"),
-            ("https://[2001:db8::1]", "https://[2001:db8::1]:443/k", "/k"),
-        ] {
-            let published = published(issuer, jwks_uri, &JwksUri::Auto);
-            assert_eq!(published.jwks_uri, jwks_uri);
-            assert_eq!(published.jwks_path.as_deref(), Some(path));
-        }
-    }
-
-    #[test]
-    fn a_jwks_uri_that_the_user_chose_is_published_wherever_it_points() {
-        let fixed = JwksUri::Fixed("https://cdn.example/keys".to_owned());
-        for (policy, expected, path) in [
-            (&fixed, "https://cdn.example/keys", None),
-            (&JwksUri::Upstream, "https://10.0.0.1:6443/k", None),
-            (
-                &JwksUri::Fixed("https://issuer.example/k2".to_owned()),
-                "https://issuer.example/k2",
-                Some("/k2"),
-            ),
-        ] {
-            let published = published("https://issuer.example", "https://10.0.0.1:6443/k", policy);
-            assert_eq!(published.jwks_uri, expected);
-            assert_eq!(published.jwks_path.as_deref(), path);
-        }
-    }
-
-    #[test]
-    fn defaults_are_added_only_where_upstream_has_none() {
-        let valid =
-            check_discovery(discovery_of("https://a.example", "https://a.example/k").as_bytes());
-        let Value::Object(defaults) =
-            json::parse(br#"{"z":9,"claims_supported":["sub"]}"#).unwrap()
-        else {
-            panic!("no object");
-        };
-        let published = publish(valid.unwrap(), &JwksUri::Auto, &defaults).unwrap();
-        assert_eq!(published.value.get("z").unwrap().to_string(), "1");
-        assert_eq!(published.value.get("claims_supported").unwrap().to_string(), r#"["sub"]"#);
+/// The bytes of a key set to serve, and whether it is so large that it is not indented.
+pub(crate) fn serialise_keys(value: &Value, layout: Layout) -> Result<(Vec<u8>, bool), Refused> {
+    let bytes = serialise(value, layout);
+    match bytes {
+        Ok(bytes) if bytes.len() <= LARGE_KEY_SET => Ok((bytes, false)),
+        Ok(_) | Err(Refused::TooLarge(_)) => Ok((serialise(value, Layout::Compact)?, true)),
+        Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

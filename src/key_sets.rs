@@ -1,0 +1,216 @@
+//! Pure: the keys to publish, from the key sets of several rounds.
+//!
+//! While a control plane is restarted with a new signing key, its API servers publish different
+//! sets. A relying party that gets one without the key of a token refuses the token, and may not
+//! look again for minutes. So a key goes on being published for `KEY_GRACE_SECONDS` after the last
+//! round that saw it.
+//!
+//! Invariant: a key is here once, whatever upstream lists.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::documents::kid;
+
+/// The keys of the last valid round, and those of earlier ones within the grace.
+#[derive(Clone)]
+pub(crate) struct KeySets {
+    /// `KEY_GRACE_SECONDS`.
+    grace: Duration,
+    /// Of the last round that had one. Sets of different issuers are not merged.
+    issuer: Option<String>,
+    /// Those of the last round first, in its order.
+    keys: Vec<Seen>,
+    last_round: Option<Instant>,
+    /// The start of the last round whose set was not that of the round before.
+    differed: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Seen {
+    key: Value,
+    /// The start of the last round that saw it.
+    at: Instant,
+}
+
+impl KeySets {
+    pub(crate) const fn new(grace: Duration) -> Self {
+        Self { grace, issuer: None, keys: Vec::new(), last_round: None, differed: None }
+    }
+
+    /// Whether these are other keys than those of the last round.
+    pub(crate) fn differ(&self, keys: &[Value]) -> bool {
+        let mut last = self.last().peekable();
+        last.peek().is_some()
+            && (last.any(|key| !keys.contains(key))
+                || keys.iter().any(|key| self.last().all(|last| last != key)))
+    }
+
+    /// Those of a round that began at `round` besides those of before. `issuer` is that of the
+    /// discovery document that upstream served last.
+    #[must_use]
+    pub(crate) fn with(&self, keys: &[Value], issuer: Option<&str>, round: Instant) -> Self {
+        let differed = if self.differ(keys) { Some(round) } else { self.differed };
+        let is_same_issuer = issuer.is_none() || self.issuer.as_deref() == issuer;
+        let mut all: Vec<Seen> = Vec::with_capacity(keys.len());
+        for key in keys {
+            if all.iter().all(|seen| seen.key != *key) {
+                all.push(Seen { key: key.clone(), at: round });
+            }
+        }
+        let is_kept = |seen: &&Seen| {
+            let age = round.saturating_duration_since(seen.at);
+            is_same_issuer
+                && !self.grace.is_zero()
+                && age <= self.grace
+                && !keys.contains(&seen.key)
+        };
+        all.extend(self.keys.iter().filter(is_kept).cloned());
+        Self {
+            grace: self.grace,
+            issuer: issuer.map_or_else(|| self.issuer.clone(), |issuer| Some(issuer.to_owned())),
+            keys: all,
+            last_round: Some(round),
+            differed,
+        }
+    }
+
+    /// Leaves out the key that was seen longest ago; false when all are of the last round.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        let earlier =
+            self.keys.iter().enumerate().filter(|(_, seen)| Some(seen.at) < self.last_round);
+        let Some((oldest, _)) = earlier.min_by_key(|(_, seen)| seen.at) else { return false };
+        self.keys.remove(oldest);
+        true
+    }
+
+    /// The keys to publish.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Value> {
+        self.keys.iter().map(|seen| &seen.key)
+    }
+
+    fn last(&self) -> impl Iterator<Item = &Value> {
+        self.keys.iter().filter(|seen| Some(seen.at) == self.last_round).map(|seen| &seen.key)
+    }
+
+    /// Whether the sets of two rounds differed within the grace before `now`.
+    pub(crate) fn have_differed(&self, now: Instant) -> bool {
+        self.differed.is_some_and(|at| now.saturating_duration_since(at) < self.grace)
+    }
+
+    /// A `kid` that more than one key has.
+    pub(crate) fn kid_of_two(&self) -> Option<&str> {
+        self.keys().enumerate().find_map(|(at, key)| {
+            let kid = kid(key)?;
+            self.keys().skip(at + 1).any(|other| self::kid(other) == Some(kid)).then_some(kid)
+        })
+    }
+
+    /// The `kid`s whose key was another one `before`, and is not published any longer by upstream.
+    pub(crate) fn changed_kids<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
+        self.last().filter_map(|key| {
+            let kid = kid(key)?;
+            let had = |sets: &Self, same: bool| {
+                sets.last().any(|other| self::kid(other) == Some(kid) && (other == key) == same)
+            };
+            (had(before, false) && !had(before, true) && !had(self, false)).then_some(kid)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn key(kid: &str, x: u8) -> Value {
+        json!({"kty": "EC", "kid": kid, "x": x})
+    }
+
+    fn kids(sets: &KeySets) -> String {
+        sets.keys().filter_map(kid).collect()
+    }
+
+    /// After rounds with one key for each letter of each text, ten seconds apart.
+    fn after(grace: u32, rounds: &[&str]) -> (KeySets, Instant) {
+        let start = Instant::now();
+        let mut sets = KeySets::new(grace * S);
+        let mut now = start;
+        for (n, round) in (0..).zip(rounds) {
+            now = start + n * 10 * S;
+            let keys: Vec<_> = round.chars().map(|kid| key(&kid.to_string(), 1)).collect();
+            sets = sets.with(&keys, Some("https://a"), now);
+        }
+        (sets, now)
+    }
+
+    #[test]
+    fn the_newest_set_comes_first_in_its_order_then_keys_within_the_grace() {
+        for (grace, rounds, expected) in [
+            (300, &["ab", "ba"][..], "ba"),
+            (300, &["ab", "cb"], "cba"),
+            (300, &["a", "b", "a", "b"], "ba"),
+            (10, &["a", "b"], "ba"),
+            (9, &["a", "b"], "b"),
+            (10, &["a", "b", "b"], "b"),
+            (20, &["a", "b", "c"], "cba"),
+            (0, &["a", "b"], "b"),
+            (300, &["aab"], "ab"),
+        ] {
+            let (sets, _) = after(grace, rounds);
+            assert_eq!(kids(&sets), expected, "{grace} {rounds:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_another_issuer_go_at_once() {
+        let (sets, now) = after(300, &["ab"]);
+        assert_eq!(kids(&sets.with(&[key("c", 1)], Some("https://b"), now + S)), "c");
+        assert_eq!(kids(&sets.with(&[key("c", 1)], None, now + S)), "cab");
+    }
+
+    #[test]
+    fn that_sets_differ_is_known_for_the_grace() {
+        let (sets, now) = after(300, &["a"]);
+        assert!(!sets.have_differed(now));
+        assert!(!sets.differ(&[key("a", 1)]));
+        assert!(sets.differ(&[key("a", 2)]) && sets.differ(&[key("a", 1), key("b", 1)]));
+        let sets = sets.with(&[key("b", 1)], Some("https://a"), now);
+        assert!(sets.have_differed(now + 299 * S) && !sets.have_differed(now + 300 * S));
+    }
+
+    #[test]
+    fn keys_of_the_grace_are_dropped_oldest_first_and_no_others() {
+        let (mut sets, _) = after(300, &["a", "b", "cd"]);
+        assert_eq!(kids(&sets), "cdba");
+        assert!(sets.drop_oldest());
+        assert_eq!(kids(&sets), "cdb");
+        assert!(sets.drop_oldest() && !sets.drop_oldest());
+        assert_eq!(kids(&sets), "cd");
+    }
+
+    #[test]
+    fn two_keys_of_one_kid_are_both_published_and_known() {
+        let now = Instant::now();
+        let keys = [key("a", 1), key("b", 1), key("a", 2), key("a", 1)];
+        let sets = KeySets::new(S).with(&keys, None, now);
+        assert_eq!((kids(&sets).as_str(), sets.kid_of_two()), ("aba", Some("a")));
+        assert_eq!(after(300, &["ab"]).0.kid_of_two(), None);
+    }
+
+    #[test]
+    fn a_key_that_changes_under_its_kid_is_known_once() {
+        let (before, now) = after(300, &["ab"]);
+        let changed = [key("a", 2), key("b", 1)];
+        let sets = before.with(&changed, None, now + S);
+        assert_eq!(sets.changed_kids(&before).collect::<Vec<_>>(), ["a"]);
+        let again = sets.with(&changed, None, now + 2 * S);
+        assert_eq!(again.changed_kids(&sets).count(), 0);
+        // One that is added beside it has not changed it.
+        let both = before.with(&[key("a", 1), key("a", 2)], None, now + S);
+        assert_eq!(both.changed_kids(&before).count(), 0);
+    }
+}
