@@ -213,11 +213,31 @@ pub(crate) fn json_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<
     let mut object = Map::new();
     object.insert("time".into(), json!(humantime::format_rfc3339_millis(now).to_string()));
     object.insert("level".into(), json!(record.level().as_str().to_ascii_lowercase()));
-    object.insert("message".into(), json!(record.args().to_string()));
+    object.insert("message".into(), json!(text(record.args())));
     record.key_values().visit(&mut JsonPairs(&mut object)).map_err(io::Error::other)?;
-    let mut line = serde_json::to_vec(&object)?;
-    line.push(b'\n');
-    Ok(line)
+    let mut line = String::with_capacity(256);
+    for character in serde_json::to_string(&object)?.chars() {
+        // Outside ASCII there are characters that control a terminal, or turn the text around.
+        // serde_json escapes only those before the space.
+        if character.is_ascii() && character != '\u{7f}' {
+            line.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string cannot fail.
+                let _ = write!(line, "\\u{unit:04x}");
+            }
+        }
+    }
+    line.push('\n');
+    Ok(line.into_bytes())
+}
+
+/// As `to_string`, which panics where the `Display` of a value gives up.
+fn text(value: impl std::fmt::Display) -> String {
+    let mut text = String::new();
+    // What was written before is kept.
+    let _ = write!(text, "{value}");
+    text
 }
 
 struct JsonPairs<'a>(&'a mut Map<String, serde_json::Value>);
@@ -227,7 +247,7 @@ impl<'kvs> VisitSource<'kvs> for JsonPairs<'_> {
         let value = match (value.to_u64(), value.to_bool()) {
             (Some(number), _) => json!(number),
             (None, Some(truth)) => json!(truth),
-            (None, None) => json!(value.to_string()),
+            (None, None) => json!(text(value)),
         };
         self.0.insert(key.to_string(), value);
         Ok(())
@@ -245,19 +265,24 @@ mod tests {
 
     #[test]
     fn nobody_can_forge_a_line() {
-        let pairs = [("path", "/a\n2026 INFO listening\x1b[31m\u{202e}\u{7f}"), ("kid", "a=\"b\"")];
+        let path = "/a\n2026 INFO listening\x1b[31m\u{9b}\u{202e}\u{7f}\u{1f511}";
+        let pairs = [("path", path), ("kid", "a=\"b\"")];
         record(&pairs, |record| {
             let line = String::from_utf8(text_line(record, SystemTime::UNIX_EPOCH).unwrap());
             assert_eq!(
                 line.unwrap(),
                 "1970-01-01T00:00:00.000Z INFO  request \
-                 path=\"/a\\n2026 INFO listening\\u{1b}[31m\\u{202e}\\u{7f}\" \
+                 path=\"/a\\n2026 INFO listening\\u{1b}[31m\\u{9b}\\u{202e}\\u{7f}\\u{1f511}\" \
                  kid=\"a=\\\"b\\\"\"\n"
             );
             let line = json_line(record, SystemTime::UNIX_EPOCH).unwrap();
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             let object: serde_json::Value = serde_json::from_slice(&line).unwrap();
             assert_eq!(object.get("kid").unwrap(), "a=\"b\"");
+            assert_eq!(object.get("path").unwrap(), path);
+            assert!(
+                line.strip_suffix(b"\n").unwrap().iter().all(|byte| (b' '..=b'~').contains(byte))
+            );
         });
     }
 

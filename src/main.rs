@@ -10,9 +10,9 @@
 //!   sees only complete request heads that the front has checked;
 //! - `site` decides what is answered;
 //! - `refresher` fetches both documents, in one thread: periodically, and when a request asks;
-//! - `key_sets` has the keys of several rounds, and `notices` when a line is logged again;
+//! - `key_sets` has the keys of several rounds;
 //! - `cache` holds the copies, and knows how fresh they are;
-//! - `upstream` sends the requests to the API server;
+//! - `upstream` sends the requests to the API server; `notices` knows when a line is logged again;
 //! - `http` has routes and answers;
 //! - `documents` checks what upstream sends and builds what is published, with `json` and `url`;
 //! - `reason` is the closed list of words for clients; any module may use `locks` and `logging`.
@@ -30,9 +30,9 @@ mod front;
 mod site;
 mod refresher;
 mod key_sets;
-mod notices;
 mod cache;
 mod upstream;
+mod notices;
 mod http;
 mod documents;
 mod json;

@@ -12,8 +12,7 @@ use std::fmt;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use x509_cert::TbsCertificate;
-use x509_cert::certificate::Version;
+use x509_cert::certificate::{CertificateInner, Raw, TbsCertificateInner, Version};
 use x509_cert::der::{self, Decode as _};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages};
 
@@ -21,6 +20,10 @@ use super::expiry::{Place, Validity};
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
+
+/// With a serial number of any length: webpki does not look at it, and there are CAs with more than the 20
+/// bytes of RFC 5280 §4.1.2.2.
+pub(super) type Certificate = CertificateInner<Raw>;
 
 /// The certificates of a CA file that can be used, and the blocks that cannot.
 pub(super) struct Bundle {
@@ -126,9 +129,11 @@ impl Bundle {
 fn blocks(text: &str) -> impl Iterator<Item = (Place, &str)> {
     let starts = text.match_indices(BEGIN).map(|(at, _)| at);
     let ends = text.match_indices(BEGIN).skip(1).map(|(at, _)| at).chain([text.len()]);
-    starts.zip(ends).zip(1..).map(|((start, end), block)| {
-        let before = text.get(..start).unwrap_or_default();
-        let line = 1 + before.matches('\n').count();
+    let mut line = 1;
+    let mut counted = 0;
+    starts.zip(ends).zip(1..).map(move |((start, end), block)| {
+        line += text.get(counted..start).unwrap_or_default().matches('\n').count();
+        counted = start;
         (Place { block, line }, text.get(start..end).unwrap_or_default())
     })
 }
@@ -146,7 +151,7 @@ fn certificate(block: &str, place: Place) -> Result<BundleCertificate, BlockErro
     let Some(Ok(der)) = rustls_pemfile::certs(&mut pem.as_bytes()).next() else {
         return Err(BlockError::Base64);
     };
-    let parsed = x509_cert::Certificate::from_der(&der).map_err(BlockError::NotACertificate)?;
+    let parsed = Certificate::from_der(&der).map_err(BlockError::NotACertificate)?;
     let tbs = parsed.tbs_certificate;
     let is_anchor = is_ca(&tbs).map_err(BlockError::NotACertificate)?;
     if is_anchor {
@@ -159,9 +164,16 @@ fn certificate(block: &str, place: Place) -> Result<BundleCertificate, BlockErro
     Ok(BundleCertificate { der, is_anchor, validity, place })
 }
 
+/// Whether a certificate says that it must not sign others, which webpki asks of anchors and
+/// intermediates only by half: it does not look at the key usage.
+pub(super) fn must_not_sign(certificate: &[u8]) -> bool {
+    Certificate::from_der(certificate)
+        .is_ok_and(|parsed| is_ca(&parsed.tbs_certificate).is_ok_and(|is_ca| !is_ca))
+}
+
 /// Whether a certificate may sign others. One of version 1 has no way to say so, and counts as a CA
 /// because it is in the bundle; so Go has it too.
-fn is_ca(tbs: &TbsCertificate) -> Result<bool, der::Error> {
+fn is_ca(tbs: &TbsCertificateInner<Raw>) -> Result<bool, der::Error> {
     if tbs.version != Version::V3 {
         return Ok(true);
     }
@@ -172,7 +184,7 @@ fn is_ca(tbs: &TbsCertificate) -> Result<bool, der::Error> {
 }
 
 fn other_format(file: &[u8]) -> Option<&'static str> {
-    let is_certificate = |der: &[u8]| x509_cert::Certificate::from_der(der).is_ok();
+    let is_certificate = |der: &[u8]| Certificate::from_der(der).is_ok();
     match file {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
         der if is_certificate(der) => Some("DER"),

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
@@ -31,12 +32,15 @@ impl TlsConnector {
         verifier: Verifier,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, rustls::Error> {
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13, &TLS12])?
             // Called so because a verifier of one's own can be wrong.
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
+        // A resumed session does not show the certificate: one that has expired, or that the server has
+        // replaced since, would go unnoticed.
+        config.resumption = Resumption::disabled();
         Ok(Self { config: Arc::new(config) })
     }
 }

@@ -10,6 +10,8 @@ use serde_json::Value;
 /// A certificate is reported when less than this and less than a third of its lifetime is left: enough
 /// to renew it by hand, and not yet where a tool renews it, mostly at two thirds.
 const CERTIFICATE_NOTICE: Duration = Duration::from_secs(30 * 86_400);
+/// The end of the year 9999, in seconds since the epoch: RFC 3339 has no date after it.
+const LAST_DATE: u64 = 253_402_300_799;
 /// A line once a day.
 const EVERY: Duration = Duration::from_secs(86_400);
 
@@ -53,7 +55,9 @@ impl Validity {
     pub(super) fn of_token(token: &str) -> Option<Self> {
         let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
         let claims: Value = serde_json::from_slice(&claims).ok()?;
-        let seconds = |claim: &Value| claim.as_u64().map(Duration::from_secs);
+        let seconds = |claim: &Value| {
+            claim.as_u64().filter(|seconds| *seconds <= LAST_DATE).map(Duration::from_secs)
+        };
         let (begin, end) = (seconds(claims.get("iat")?)?, seconds(claims.get("exp")?)?);
         let warn_after = claims.get("kubernetes.io").and_then(|it| seconds(it.get("warnafter")?));
         let tenth = end.saturating_sub(begin) / 10;
@@ -151,6 +155,7 @@ mod tests {
             (r#"{"exp":2000}"#, None),
             (r#"{"iat":1000,"exp":-1}"#, None),
             (r#"{"iat":1000,"exp":18446744073709551615}"#, None),
+            (r#"{"iat":1000,"exp":253402300800}"#, None),
             ("{", None),
         ] {
             let validity = Validity::of_token(&token(claims)).map(|it| {

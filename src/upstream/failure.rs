@@ -81,11 +81,26 @@ impl Failure {
         }
     }
 
-    /// Whether upstream may be reached by another way.
+    /// Whether upstream may be reached by another way: no connection was made, or it was cut.
     pub(super) const fn is_unreached(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::NameNotResolved { .. } | Self::Timeout { .. }
+            Self::Unreachable { .. }
+                | Self::NameNotResolved { .. }
+                | Self::Timeout { during: Timeout::Connect, .. }
+        )
+    }
+
+    /// Whether a trusted server answered.
+    pub(super) const fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::Unauthorized
+                | Self::Forbidden
+                | Self::NotFound
+                | Self::Status(_)
+                | Self::TooLarge
+                | Self::Document(_)
         )
     }
 

@@ -16,34 +16,35 @@ mod bundle;
 mod connector;
 mod expiry;
 mod failure;
+mod file;
 mod resolver;
 mod token;
+mod trust;
 mod verifier;
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 use log::{info, warn};
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, kx_group};
 use ureq::Agent;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
-use bundle::{Bundle, BundleError};
 use connector::TlsConnector;
 use expiry::{Place, Reports, State, Subject, Validity};
 pub(crate) use failure::Failure;
 use resolver::{LookupError, Way, WayResolver};
 use token::Token;
-use verifier::{Shown, Verifier};
+pub(crate) use trust::CaError;
+use trust::{read_ca, trust};
+use verifier::Shown;
 
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
 use crate::locks::lock;
+use crate::notices::Notices;
 
 const USER_AGENT: &str = concat!("kube-issuer-gateway/", env!("CARGO_PKG_VERSION"));
 /// The longest response head, in bytes; kube-apiserver's has some 500.
@@ -80,6 +81,7 @@ pub(crate) struct Upstream {
     anchors: Vec<(Subject, Validity)>,
     shown: Shown,
     reports: Reports,
+    unusable_ca: Notices<()>,
     way: Arc<Way>,
     /// [`Way::address`] when it was last logged.
     logged_way: Option<Option<SocketAddr>>,
@@ -93,9 +95,18 @@ impl Upstream {
         let shown = Shown::default();
         let (tls, anchors) = trust(&settings.ca_path, &ca, &shown)?;
         let agent = agent(&tls, &way);
-        let (reports, logged_way) = (Reports::default(), None);
-        let mut upstream =
-            Self { settings, ca, tls, agent, anchors, shown, reports, way, logged_way };
+        let mut upstream = Self {
+            settings,
+            ca,
+            tls,
+            agent,
+            anchors,
+            shown,
+            reports: Reports::default(),
+            unusable_ca: Notices::new(),
+            way,
+            logged_way: None,
+        };
         upstream.log_way();
         upstream.report_expiry();
         Ok(upstream)
@@ -156,23 +167,30 @@ impl Upstream {
         }
     }
 
-    /// Where upstream cannot be reached by one way, takes the other: at once if there is time left,
-    /// else for the next fetch.
+    /// By the address of `KUBERNETES_SERVICE_HOST`; by DNS if that is not known, or if no connection to
+    /// it can be made.
     fn fetch_by_either_way(&mut self, kind: Kind, deadline: Instant) -> Result<Fetched, Failure> {
+        self.way.ask_dns(false);
         let outcome = self.fetch_once(kind, deadline);
-        if !outcome.as_ref().is_err_and(Failure::is_unreached) || !self.way.turn() {
+        let is_over = Instant::now() >= deadline;
+        if self.way.address().is_none()
+            || !outcome.as_ref().is_err_and(Failure::is_unreached)
+            || is_over
+        {
+            if outcome.is_ok() {
+                self.log_way();
+            }
             return outcome;
         }
-        if Instant::now() >= deadline {
-            return outcome;
-        }
+        self.way.ask_dns(true);
         let other = self.fetch_once(kind, deadline);
-        if other.as_ref().is_err_and(Failure::is_unreached) {
-            self.way.turn();
-            return outcome;
+        // DNS may lead anywhere: only an answer of a trusted server says more than the first failure.
+        if other.as_ref().err().is_none_or(Failure::is_answer) {
+            self.log_way();
+            return other;
         }
-        self.log_way();
-        other
+        self.way.ask_dns(false);
+        outcome
     }
 
     /// Logs by which way upstream is reached, if that is not what was logged last.
@@ -201,13 +219,22 @@ impl Upstream {
             Ok(Some((trust(path, &ca, &self.shown)?, ca)))
         });
         match changed {
-            Ok(None) => {}
+            Ok(None) => {
+                if self.unusable_ca.end(&()) {
+                    info!(path:% = path.display(); "CA file can be used again");
+                }
+            }
             Ok(Some(((tls, anchors), ca))) => {
                 info!(path:% = path.display(); "CA file changed and is in use");
+                self.unusable_ca.end(&());
                 (self.tls, self.anchors, self.ca) = (tls, anchors, ca);
                 self.agent = agent(&self.tls, &self.way);
             }
-            Err(error) => warn!(error:%; "CA file cannot be used, the last valid one stays in use"),
+            Err(error) => {
+                if self.unusable_ca.is_due((), &error.to_string(), Instant::now()) {
+                    warn!(error:%; "CA file cannot be used, the last valid one stays in use");
+                }
+            }
         }
     }
 
@@ -238,6 +265,8 @@ impl Upstream {
             .get(format!("{}{}", self.settings.base, kind.path()))
             .config()
             .timeout_global(Some(left))
+            // TCP and TLS. Where DNS may be asked as well, there must be time left for it.
+            .timeout_connect(self.way.address().map(|_| left / 2))
             .build()
             .header(http::header::ACCEPT, kind.media_type())
             .header(http::header::AUTHORIZATION, &token.0)
@@ -301,75 +330,6 @@ impl Upstream {
             error => Failure::Tls { base, cause: error.to_string() },
         }
     }
-}
-
-/// A CA file that cannot be used.
-#[derive(Debug)]
-pub(crate) struct CaError {
-    path: PathBuf,
-    cause: CaFault,
-}
-
-#[derive(Debug)]
-enum CaFault {
-    Read(io::Error),
-    Bundle(BundleError),
-    Tls(rustls::Error),
-}
-
-impl fmt::Display for CaError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "SA_CA_CERT_PATH {:?} cannot be used as a CA bundle: ", self.path)?;
-        match &self.cause {
-            CaFault::Read(error) => write!(out, "{error}"),
-            CaFault::Bundle(error) => write!(out, "{error}"),
-            CaFault::Tls(error) => write!(out, "{error}"),
-        }
-    }
-}
-
-fn read_ca(path: &Path) -> Result<Vec<u8>, CaError> {
-    let failed = |error| CaError { path: path.to_owned(), cause: CaFault::Read(error) };
-    std::fs::read(path).map_err(failed)
-}
-
-/// TLS that trusts the CA file `ca`, which was read from `path`, and the anchors of that. What of it
-/// cannot be used is logged.
-fn trust(
-    path: &Path,
-    ca: &[u8],
-    shown: &Shown,
-) -> Result<(TlsConnector, Vec<(Subject, Validity)>), CaError> {
-    let failed = |cause| CaError { path: path.to_owned(), cause };
-    let bundle = Bundle::parse(ca).map_err(|error| failed(CaFault::Bundle(error)))?;
-    log_bundle(path, &bundle);
-    let provider = provider();
-    let verifier = Verifier::new(&bundle, &provider, Arc::clone(shown));
-    let tls = TlsConnector::new(verifier, provider).map_err(|error| failed(CaFault::Tls(error)))?;
-    let anchors = bundle.certificates.iter().filter(|it| it.is_anchor);
-    let anchors = anchors.map(|it| (Subject::Anchor(it.place), it.validity)).collect();
-    Ok((tls, anchors))
-}
-
-fn log_bundle(path: &Path, bundle: &Bundle) {
-    let path = path.display();
-    for refused in &bundle.refused {
-        let Place { block, line } = refused.place;
-        warn!(path:%, block, line, error:% = refused.cause; "a certificate of the CA file is left out");
-    }
-}
-
-/// The cryptography of TLS. Of key exchanges, those which combine a classic one with ML-KEM come
-/// last: a server that wants one asks for it, at the cost of one round trip.
-fn provider() -> Arc<CryptoProvider> {
-    let kx_groups = vec![
-        kx_group::X25519,
-        kx_group::SECP256R1,
-        kx_group::SECP384R1,
-        kx_group::X25519MLKEM768,
-        kx_group::SECP256R1MLKEM768,
-    ];
-    Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
 }
 
 /// An agent without a connection, with every option set whose default in ureq is unsuitable, or could

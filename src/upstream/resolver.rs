@@ -25,6 +25,8 @@ use crate::locks::lock;
 
 /// The most addresses of a name that are tried: ureq's array has room for 16.
 const MAX_ADDRESSES: usize = 16;
+/// How long a look-up may have been running for its answer to be used.
+const LATE_AT_MOST: Duration = Duration::from_secs(60);
 /// How long an answer of DNS serves further requests: both of a round, also where the second one
 /// needs no new connection, which ureq finds out only after the look-up. `CoreDNS` has a TTL of 5 s
 /// by default.
@@ -54,13 +56,18 @@ struct Answer {
 struct LookUp {
     /// Host and port.
     of: String,
+    started: Instant,
     found: Receiver<io::Result<Vec<SocketAddr>>>,
 }
 
 impl Way {
     pub(super) fn new(address: Option<SocketAddr>) -> Self {
-        let asks_dns = AtomicBool::new(address.is_none());
-        Self { address, asks_dns, late: Mutex::default(), answer: Mutex::default() }
+        Self {
+            address,
+            asks_dns: AtomicBool::default(),
+            late: Mutex::default(),
+            answer: Mutex::default(),
+        }
     }
 
     /// The address that is used now; `None`: DNS is asked.
@@ -68,12 +75,9 @@ impl Way {
         self.address.filter(|_| !self.asks_dns.load(Ordering::Relaxed))
     }
 
-    /// Takes the other way from now on; false when there is none.
-    pub(super) fn turn(&self) -> bool {
-        if self.address.is_some() {
-            self.asks_dns.fetch_xor(true, Ordering::Relaxed);
-        }
-        self.address.is_some()
+    /// From now on DNS is asked, or only where there is no address.
+    pub(super) fn ask_dns(&self, asks_dns: bool) {
+        self.asks_dns.store(asks_dns, Ordering::Relaxed);
     }
 
     /// The addresses of `of`, by a recent answer or the one look-up that runs for it.
@@ -84,7 +88,8 @@ impl Way {
         {
             return Ok(answer.addresses.clone());
         }
-        let late = lock(&self.late).take().filter(|late| late.of == of);
+        let late = lock(&self.late).take();
+        let late = late.filter(|it| it.of == of && it.started.elapsed() < LATE_AT_MOST);
         let look_up = late.map_or_else(|| start(of), Ok).map_err(LookupError::Thread)?;
         match look_up.found.recv_timeout(timeout) {
             Ok(found) => {
@@ -113,7 +118,7 @@ fn start(of: String) -> io::Result<LookUp> {
         let _ = sender.send(name.to_socket_addrs().map(Iterator::collect));
     };
     thread::Builder::new().name("resolver".to_owned()).spawn(look_up)?;
-    Ok(LookUp { of, found })
+    Ok(LookUp { of, started: Instant::now(), found })
 }
 
 /// Why a name was not resolved.

@@ -8,6 +8,10 @@ use http::HeaderValue;
 
 use super::expiry::Validity;
 use super::failure::Failure;
+use super::file::read_file;
+
+/// The longest token file, in bytes; a service account token has some 1,200.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// The gateway's own token, as the value of `Authorization`. Its `Debug` does not show it.
 pub(super) struct Token(pub(super) HeaderValue);
@@ -16,7 +20,8 @@ impl Token {
     /// An error when the file cannot be read or contains no token.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let failed = |cause| Failure::Token { path: path.to_owned(), cause };
-        let text = std::fs::read_to_string(path).map_err(failed)?;
+        let text = read_file(path, MAX_TOKEN_BYTES).map_err(failed)?;
+        let text = String::from_utf8(text).map_err(|error| failed(io::Error::other(error)))?;
         let token = text.trim();
         if let Some(mistake) = mistake(token) {
             return Err(failed(io::Error::other(mistake)));

@@ -18,7 +18,6 @@ use rustls::crypto::{
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use x509_cert::TbsCertificate;
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
 use x509_cert::der::oid::db::DB;
 use x509_cert::der::oid::db::rfc5280::ID_KP_SERVER_AUTH;
@@ -26,7 +25,7 @@ use x509_cert::der::oid::db::rfc5912::RSA_ENCRYPTION;
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 use x509_cert::ext::pkix::ExtendedKeyUsage;
 
-use super::bundle::Bundle;
+use super::bundle::{Bundle, Certificate, must_not_sign};
 use super::expiry::Validity;
 use crate::locks::lock;
 
@@ -69,15 +68,17 @@ impl Verifier {
             verify_dates_and_usage(end_entity, now)?;
             return Ok(ServerCertVerified::assertion());
         }
-        match &self.chains {
-            Some(chains) => chains
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .map_err(|error| {
-                    let presented = [end_entity].into_iter().chain(intermediates);
-                    explain(error, presented.chain(&self.bundle))
-                }),
-            None => Err(CertificateError::UnknownIssuer.into()),
-        }
+        let Some(chains) = &self.chains else {
+            return Err(CertificateError::UnknownIssuer.into());
+        };
+        let usable: Vec<_> =
+            intermediates.iter().filter(|it| !must_not_sign(it)).cloned().collect();
+        chains.verify_server_cert(end_entity, &usable, server_name, ocsp_response, now).map_err(
+            |error| {
+                let presented = [end_entity].into_iter().chain(intermediates);
+                explain(error, presented.chain(&self.bundle))
+            },
+        )
     }
 }
 
@@ -147,7 +148,7 @@ fn explain<'a>(
 }
 
 fn short_rsa_key(certificate: &[u8]) -> Option<ShortRsaKey> {
-    let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
+    let parsed = Certificate::from_der(certificate).ok()?;
     let key = parsed.tbs_certificate.subject_public_key_info;
     if key.algorithm.oid != RSA_ENCRYPTION {
         return None;
@@ -205,7 +206,7 @@ fn algorithm_name(identifier: &[u8]) -> String {
 }
 
 fn validity(certificate: &[u8]) -> Option<Validity> {
-    let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
+    let parsed = Certificate::from_der(certificate).ok()?;
     let validity = parsed.tbs_certificate.validity;
     let [begin, end] =
         [validity.not_before, validity.not_after].map(|time| time.to_unix_duration());
@@ -214,8 +215,8 @@ fn validity(certificate: &[u8]) -> Option<Validity> {
 
 /// RFC 5280 §4.1.2.5 and §4.2.1.12: without an extended key usage, every usage is allowed.
 fn verify_dates_and_usage(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
-    let parsed = x509_cert::Certificate::from_der(certificate);
-    let tbs: TbsCertificate = parsed.map_err(|_bad| CertificateError::BadEncoding)?.tbs_certificate;
+    let parsed = Certificate::from_der(certificate);
+    let tbs = parsed.map_err(|_bad| CertificateError::BadEncoding)?.tbs_certificate;
     let at = Duration::from_secs(now.as_secs());
     let [not_before, not_after] =
         [tbs.validity.not_before, tbs.validity.not_after].map(|time| time.to_unix_duration());

@@ -5,7 +5,7 @@ use std::any::type_name;
 use std::collections::HashSet;
 use std::env;
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -208,6 +208,41 @@ fn where_the_address_of_the_pod_is_not_reached_dns_is_asked() {
         let gateway = in_a_pod(&api, 1).start();
         assert_eq!(gateway.get(JWKS).status, 200, "{}", gateway.log());
         gateway.wait_for_log("using the name in the URL");
+    });
+}
+
+/// The address answers again after a while, and DNS leads to a server that nobody should trust.
+#[test]
+fn dns_that_leads_elsewhere_does_not_keep_the_gateway_from_the_address_of_the_pod() {
+    in_a_namespace(|| {
+        Dns::start([127, 0, 0, 1], &[FULL_NAME], Aaaa::Right, Duration::ZERO);
+        let elsewhere = api_called(NAME).moved_to_port(443);
+        let api = api_called(NAME);
+        resolv_conf(&api, &format!("nameserver 127.0.0.1\n{SEARCH}options ndots:5\n"));
+        api.go_down();
+        let gateway = in_a_pod(&api, api.address.port()).start();
+        let line = gateway.wait_for_log("fetch failed");
+        // What is wrong is that the address is not reached.
+        assert!(line.contains(&format!("at {}", api.address)), "{line}");
+        api.come_back();
+        gateway.wait_for_log("upstream recovered");
+        assert_eq!(gateway.get(JWKS).status, 200);
+        assert_eq!(elsewhere.requests().len(), 0);
+    });
+}
+
+#[test]
+fn where_the_address_of_the_pod_does_not_answer_dns_is_asked_in_the_same_round() {
+    in_a_namespace(|| {
+        Dns::start([127, 0, 0, 1], &[FULL_NAME], Aaaa::Right, Duration::ZERO);
+        let api = api_called(NAME).moved_to_port(443);
+        resolv_conf(&api, &format!("nameserver 127.0.0.1\n{SEARCH}options ndots:5\n"));
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let gateway = in_a_pod(&api, port).set("UPSTREAM_TIMEOUT_SECONDS", "2").start();
+        assert_eq!(gateway.get(JWKS).status, 200, "{}", gateway.log());
+        gateway.wait_for_log("using the name in the URL");
+        assert!(!gateway.log().contains("fetch failed"), "{}", gateway.log());
     });
 }
 

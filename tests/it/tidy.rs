@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 44] = [
+const READING_ORDER: [(&str, &str); 46] = [
     ("main", "lifecycle config logging"),
     ("lifecycle", "config server front site refresher cache upstream http documents logging"),
     ("config", "config::source config::settings config::values documents logging"),
@@ -40,21 +40,26 @@ const READING_ORDER: [(&str, &str); 44] = [
     ("site", "cache http::answer http::routes http documents reason"),
     ("refresher", "key_sets notices cache upstream http::routes http::representation documents"),
     ("key_sets", "documents"),
-    ("notices", ""),
     ("cache", "cache::state http::routes http::representation documents reason locks"),
     ("cache::state", "http::routes http::representation documents reason"),
     (
         "upstream",
-        "upstream::token upstream::connector upstream::verifier upstream::bundle \
-         upstream::expiry upstream::failure upstream::resolver documents locks",
+        "upstream::trust upstream::token upstream::connector upstream::verifier \
+         upstream::expiry upstream::failure upstream::resolver notices documents locks",
     ),
-    ("upstream::token", "upstream::expiry upstream::failure"),
+    (
+        "upstream::trust",
+        "upstream::connector upstream::verifier upstream::bundle upstream::expiry upstream::file",
+    ),
+    ("upstream::token", "upstream::expiry upstream::failure upstream::file"),
     ("upstream::connector", "upstream::verifier"),
     ("upstream::verifier", "upstream::bundle upstream::expiry locks"),
     ("upstream::bundle", "upstream::expiry"),
     ("upstream::expiry", ""),
     ("upstream::failure", "upstream::resolver documents reason"),
     ("upstream::resolver", "locks"),
+    ("upstream::file", ""),
+    ("notices", ""),
     ("http::answer", "http::routes http::representation http reason"),
     ("http::routes", "documents"),
     ("http::representation", "documents"),
@@ -156,6 +161,7 @@ fn only_upstream_names_ureq_and_rustls() {
         "upstream::connector",
         "upstream::failure",
         "upstream::resolver",
+        "upstream::trust",
         "upstream::verifier",
     ];
     only(&upstream, |module| has_path(module, &["ureq", "rustls", "rustls_pemfile"]));

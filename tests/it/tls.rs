@@ -6,10 +6,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512,
-    SignatureAlgorithm, date_time_ymd,
+    SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -205,6 +207,48 @@ fn what_does_not_say_that_it_is_a_ca_vouches_for_no_other_certificate() {
         let bundle = format!("{}{}", real.pem, in_bundle.pem);
         assert_untrusted(&api(&[&forged, &in_bundle], &forged.key, &bundle), "");
     }
+}
+
+#[test]
+fn an_intermediate_that_may_not_sign_vouches_for_nothing() {
+    let root = self_signed(ca_params("root"));
+    let mut may_not_sign = ca_params("not for certificates");
+    may_not_sign.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let intermediate = signed_by(may_not_sign, &root);
+    let server = signed_by(params("server"), &intermediate);
+    for bundle in [root.pem.clone(), format!("{}{}", root.pem, intermediate.pem)] {
+        assert_untrusted(&api(&[&server, &intermediate], &server.key, &bundle), "UnknownIssuer");
+    }
+}
+
+#[test]
+fn a_ca_whose_serial_number_is_long_is_trusted() {
+    let mut long = ca_params("CA");
+    long.serial_number = Some(SerialNumber::from(vec![1; 25]));
+    let ca = self_signed(long);
+    let server = signed_by(params("server"), &ca);
+    assert_trusted(&api(&[&server], &server.key, &ca.pem));
+}
+
+/// A resumed session would not show it.
+#[test]
+fn the_certificate_is_verified_on_each_connection() {
+    let ca = self_signed(ca_params("CA"));
+    let (trusted, other) = (signed_by(params("server"), &ca), self_signed(params("other")));
+    let before = server(&[&trusted], &trusted.key, &[]);
+    let mut after = server(&[&other], &other.key, &[]);
+    after.session_storage = Arc::clone(&before.session_storage);
+    let api = api(&[&trusted], &trusted.key, &ca.pem);
+    api.set_tls(before);
+    let gateway = Gateway::builder(&api).set("CACHE_TTL_SECONDS", "0.2").start();
+    assert_eq!(gateway.get(JWKS).status, 200);
+    api.wait_for_more(JWKS, 2);
+
+    api.set_tls(after);
+    api.close_idle_connections();
+
+    let line = gateway.wait_for_log("fetch failed");
+    assert_eq!(field(&line, "reason"), Some("untrusted-certificate"), "{line}");
 }
 
 #[test]
@@ -540,6 +584,45 @@ fn a_response_head_that_is_too_long_is_called_protocol() {
     assert_eq!(field(&line, "reason"), Some("protocol"), "{line}");
     assert!(line.len() < 700 && line.contains("https port"), "{line}");
     assert_eq!(gateway.get(JWKS).text(), "unavailable: protocol\n");
+}
+
+/// There is no date after the year 9999.
+#[test]
+fn a_token_that_never_expires_is_a_token() {
+    let claims = r#"{"iat":1,"exp":300000000000,"kubernetes.io":{"warnafter":2}}"#;
+    let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+    for format in ["json", "text"] {
+        let api = FakeApi::start();
+        api.accept_tokens(&[&token]);
+        api.volume.write(&token, &api.ca_pem());
+        let gateway = Gateway::builder(&api).set("LOG_FORMAT", format).spawn();
+        gateway.wait_for_log("document changed");
+        assert!(!gateway.log().contains("panicked"));
+    }
+}
+
+#[test]
+fn a_bundle_of_bad_blocks_has_ten_lines_and_a_count() {
+    let api = FakeApi::start();
+    let bad = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".repeat(10_000);
+    api.volume.write(FIRST_TOKEN, &format!("{bad}{}", api.ca_pem()));
+    let gateway = assert_trusted(&api);
+    let line = gateway.wait_for_log("more certificates of the CA file are left out");
+    assert_eq!(field(&line, "others"), Some("9990"), "{line}");
+    assert_eq!(gateway.log().matches("a certificate of the CA file is left out").count(), 10);
+}
+
+#[test]
+fn a_file_that_is_far_too_long_is_not_read_to_its_end() {
+    let api = FakeApi::start();
+    api.volume.write(FIRST_TOKEN, &"x".repeat(2 << 20));
+    let ended = Gateway::builder(&api).run();
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.log.contains("it is longer than 1048576 bytes"), "{}", ended.log);
+
+    api.volume.write(&"x".repeat(20 << 10), &api.ca_pem());
+    let line = failure(&api, "unauthorized");
+    assert!(line.contains("it is longer than 16384 bytes"), "{line}");
 }
 
 #[test]

@@ -209,8 +209,12 @@ fn a_ca_file_that_breaks_at_run_time_is_told_of_and_costs_no_answer() {
     let line = gateway.wait_for_log(api.volume.ca().to_str().unwrap());
     assert!(line.contains("WARN"), "{line}");
     assert_eq!(gateway.get(JWKS).body, body);
+    // Read before each fetch, and told of once a minute.
+    api.wait_for_more(JWKS, 3);
+    assert_eq!(gateway.log().matches("CA file cannot be used").count(), 1);
 
     api.rotate_key();
     api.volume.write(FIRST_TOKEN, &api.ca_pem());
+    gateway.wait_for_log("CA file can be used again");
     gateway.wait_for_log(&format!("signing key added kid={}", api.kid()));
 }
