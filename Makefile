@@ -60,11 +60,11 @@ bench: build ## requests a second, CPU time and memory beside nginx, serving the
 	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx
 
 .PHONY: rate
-rate: build ## 1,000 requests a second for a minute: what upstream sees of them
+rate: build ## 1,000 requests a second for the key set, for a minute: what upstream sees of them
 	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example measure rate
 
 .PHONY: outage
-outage: build ## 50 requests a second while upstream is away for two minutes and comes back
+outage: build ## 200 requests a second while upstream fails for two minutes and comes back
 	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example measure outage
 
 .PHONY: attack
