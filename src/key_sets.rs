@@ -7,6 +7,7 @@
 //!
 //! Invariant: a key is here once, whatever upstream lists.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,8 +31,15 @@ pub(crate) struct KeySets {
 #[derive(Clone)]
 struct Seen {
     key: Value,
+    text: String,
     /// The start of the last round that saw it.
     at: Instant,
+}
+
+/// The same text for equal keys, whatever the order of their members.
+fn text(key: &Value) -> String {
+    let members: BTreeMap<_, _> = key.as_object().into_iter().flatten().collect();
+    members.iter().map(|(name, value)| format!("{name:?}:{value},")).collect()
 }
 
 impl KeySets {
@@ -41,10 +49,8 @@ impl KeySets {
 
     /// Whether these are other keys than those of the last round.
     pub(crate) fn differ(&self, keys: &[Value]) -> bool {
-        let mut last = self.last().peekable();
-        last.peek().is_some()
-            && (last.any(|key| !keys.contains(key))
-                || keys.iter().any(|key| self.last().all(|last| last != key)))
+        let last: BTreeSet<_> = self.last().map(|seen| seen.text.clone()).collect();
+        !last.is_empty() && last != keys.iter().map(text).collect()
     }
 
     /// Those of a round that began at `round` besides those of before. `issuer` is that of the
@@ -53,18 +59,17 @@ impl KeySets {
     pub(crate) fn with(&self, keys: &[Value], issuer: Option<&str>, round: Instant) -> Self {
         let differed = if self.differ(keys) { Some(round) } else { self.differed };
         let is_same_issuer = issuer.is_none() || self.issuer.as_deref() == issuer;
-        let mut all: Vec<Seen> = Vec::with_capacity(keys.len());
+        let (mut texts, mut all) = (BTreeSet::new(), Vec::with_capacity(keys.len()));
         for key in keys {
-            if all.iter().all(|seen| seen.key != *key) {
-                all.push(Seen { key: key.clone(), at: round });
+            let text = text(key);
+            if texts.insert(text.clone()) {
+                all.push(Seen { key: key.clone(), text, at: round });
             }
         }
         let is_kept = |seen: &&Seen| {
             let age = round.saturating_duration_since(seen.at);
-            is_same_issuer
-                && !self.grace.is_zero()
-                && age <= self.grace
-                && !keys.contains(&seen.key)
+            let is_recent = !self.grace.is_zero() && age <= self.grace;
+            is_same_issuer && is_recent && !texts.contains(&seen.text)
         };
         all.extend(self.keys.iter().filter(is_kept).cloned());
         Self {
@@ -76,13 +81,20 @@ impl KeySets {
         }
     }
 
-    /// Leaves out the key that was seen longest ago; false when all are of the last round.
-    pub(crate) fn drop_oldest(&mut self) -> bool {
-        let earlier =
-            self.keys.iter().enumerate().filter(|(_, seen)| Some(seen.at) < self.last_round);
-        let Some((oldest, _)) = earlier.min_by_key(|(_, seen)| seen.at) else { return false };
-        self.keys.remove(oldest);
-        true
+    /// Leaves out keys that were seen longest ago, of at least so many bytes of JSON together, or all that
+    /// are not of the last round; false when there are none.
+    pub(crate) fn drop_oldest(&mut self, bytes: usize) -> bool {
+        let mut earlier: Vec<_> = self.keys.iter().filter(|seen| !self.is_last(seen)).collect();
+        earlier.sort_by_key(|seen| seen.at);
+        let mut length = 0;
+        let dropped = earlier.iter().take_while(|seen| {
+            let is_needed = length < bytes;
+            length += seen.text.len();
+            is_needed
+        });
+        let dropped: BTreeSet<_> = dropped.map(|seen| seen.text.clone()).collect();
+        self.keys.retain(|seen| !dropped.contains(&seen.text));
+        !dropped.is_empty()
     }
 
     /// The keys to publish.
@@ -90,8 +102,12 @@ impl KeySets {
         self.keys.iter().map(|seen| &seen.key)
     }
 
-    fn last(&self) -> impl Iterator<Item = &Value> {
-        self.keys.iter().filter(|seen| Some(seen.at) == self.last_round).map(|seen| &seen.key)
+    fn is_last(&self, seen: &Seen) -> bool {
+        Some(seen.at) == self.last_round
+    }
+
+    fn last(&self) -> impl Iterator<Item = &Seen> {
+        self.keys.iter().filter(|seen| self.is_last(seen))
     }
 
     /// Whether the sets of two rounds differed within the grace before `now`.
@@ -101,21 +117,28 @@ impl KeySets {
 
     /// A `kid` that more than one key has.
     pub(crate) fn kid_of_two(&self) -> Option<&str> {
-        self.keys().enumerate().find_map(|(at, key)| {
-            let kid = kid(key)?;
-            self.keys().skip(at + 1).any(|other| self::kid(other) == Some(kid)).then_some(kid)
-        })
+        let mut kids = BTreeSet::new();
+        self.keys().filter_map(kid).find(|kid| !kids.insert(*kid))
     }
 
     /// The `kid`s whose key was another one `before`, and is not published any longer by upstream.
-    pub(crate) fn changed_kids<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
-        self.last().filter_map(|key| {
-            let kid = kid(key)?;
-            let had = |sets: &Self, same: bool| {
-                sets.last().any(|other| self::kid(other) == Some(kid) && (other == key) == same)
-            };
-            (had(before, false) && !had(before, true) && !had(self, false)).then_some(kid)
-        })
+    pub(crate) fn changed_kids(&self, before: &Self) -> Vec<&str> {
+        let (now, then) = (self.by_kid(), before.by_kid());
+        let is_changed = |(kid, keys): &(&&str, &BTreeSet<&str>)| {
+            then.get(**kid).is_some_and(|then| keys.is_disjoint(then))
+        };
+        now.iter().filter(is_changed).map(|(kid, _)| *kid).collect()
+    }
+
+    /// The keys of the last round that have a `kid`.
+    fn by_kid(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut keys = BTreeMap::<_, BTreeSet<_>>::new();
+        for seen in self.last() {
+            if let Some(kid) = kid(&seen.key) {
+                keys.entry(kid).or_default().insert(seen.text.as_str());
+            }
+        }
+        keys
     }
 }
 
@@ -166,6 +189,15 @@ mod tests {
     }
 
     #[test]
+    fn the_order_of_members_makes_no_other_key() {
+        let other = json!({"x": 1, "kid": "a", "kty": "EC"});
+        let (sets, now) = after(300, &["a"]);
+        let other = [other];
+        assert!(!sets.differ(&other));
+        assert_eq!(kids(&sets.with(&other, None, now + S)), "a");
+    }
+
+    #[test]
     fn keys_of_another_issuer_go_at_once() {
         let (sets, now) = after(300, &["ab"]);
         assert_eq!(kids(&sets.with(&[key("c", 1)], Some("https://b"), now + S)), "c");
@@ -186,9 +218,9 @@ mod tests {
     fn keys_of_the_grace_are_dropped_oldest_first_and_no_others() {
         let (mut sets, _) = after(300, &["a", "b", "cd"]);
         assert_eq!(kids(&sets), "cdba");
-        assert!(sets.drop_oldest());
+        assert!(sets.drop_oldest(1));
         assert_eq!(kids(&sets), "cdb");
-        assert!(sets.drop_oldest() && !sets.drop_oldest());
+        assert!(sets.drop_oldest(1) && !sets.drop_oldest(1));
         assert_eq!(kids(&sets), "cd");
     }
 
@@ -206,11 +238,11 @@ mod tests {
         let (before, now) = after(300, &["ab"]);
         let changed = [key("a", 2), key("b", 1)];
         let sets = before.with(&changed, None, now + S);
-        assert_eq!(sets.changed_kids(&before).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(sets.changed_kids(&before), ["a"]);
         let again = sets.with(&changed, None, now + 2 * S);
-        assert_eq!(again.changed_kids(&sets).count(), 0);
+        assert_eq!(again.changed_kids(&sets), [""; 0]);
         // One that is added beside it has not changed it.
         let both = before.with(&[key("a", 1), key("a", 2)], None, now + S);
-        assert_eq!(both.changed_kids(&before).count(), 0);
+        assert_eq!(both.changed_kids(&before), [""; 0]);
     }
 }

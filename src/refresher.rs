@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use log::{Level, debug, error, info, log, warn};
 
 use crate::cache::{Cache, Confirmed, Round};
-use crate::documents::{self, Jwks, Kind, Publication, Published, Refused};
+use crate::documents::{self, Jwks, Kind, MAX_SERVED_BYTES, Publication, Published, Refused};
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::key_sets::KeySets;
@@ -217,7 +217,8 @@ impl Refresher {
         let (body, is_large) = loop {
             let value = jwks.with_keys(key_sets.keys().cloned().collect());
             match documents::serialise_keys(&value, self.publication.layout) {
-                Err(Refused::TooLarge(_)) if key_sets.drop_oldest() => {}
+                Err(Refused::TooLarge(bytes))
+                    if key_sets.drop_oldest(bytes.saturating_sub(MAX_SERVED_BYTES)) => {}
                 Ok(body) => break body,
                 Err(refused) => {
                     self.keys_failed = true;
