@@ -362,6 +362,8 @@ impl Shared {
     fn accept_all(self: Arc<Self>, listener: &TcpListener) {
         for socket in listener.incoming() {
             let socket = socket.unwrap();
+            // As Go has it by default.
+            socket.set_nodelay(true).unwrap();
             let mut state = self.state.lock().unwrap();
             if !state.listening {
                 return;
