@@ -83,6 +83,10 @@ kind-run: build ## the gateway on this host, in front of that cluster's API serv
 kind-verify: build ## real relying parties verify that cluster's tokens through the gateway
 	tests/kind/verify
 
+.PHONY: kind-rotation
+kind-rotation: build ## a new signing key in that cluster: how soon real relying parties accept it
+	tests/kind/rotation
+
 .PHONY: kind-load
 kind-load: ## the image that `make image` built, into that cluster
 	IMAGE=$(IMAGE) tests/kind/load

@@ -2,11 +2,12 @@
 
 Usage: relying_party.py ISSUER AUDIENCE, tokens on standard input, one a line; for each a line `accepted SUBJECT KID` or
 `refused REASON`. It goes on running and keeps its keys, as a server does. PyJWKClient asks again for a kid that it does not
-know, but by default not within 30 s of its last answer, and here not within one second, as the test has no patience.
+know, but not within 30 s of its last answer, or within COOLDOWN_SECONDS where that is set.
 The certificate authorities are OpenSSL's (SSL_CERT_FILE).
 """
 
 import json
+import os
 import sys
 import urllib.request
 
@@ -21,7 +22,9 @@ def discover():
         document = json.load(answer)
     if document["issuer"] != issuer:
         raise ValueError(f"the document is of the issuer {document['issuer']}")
-    return jwt.PyJWKClient(document["jwks_uri"], timeout=10, cooldown_duration=1)
+    cooldown = os.environ.get("COOLDOWN_SECONDS")
+    patience = {"cooldown_duration": float(cooldown)} if cooldown else {}
+    return jwt.PyJWKClient(document["jwks_uri"], **patience)
 
 
 for token in map(str.strip, sys.stdin):
