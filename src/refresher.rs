@@ -67,6 +67,7 @@ enum Topic {
     KidOfTwo,
     KeyChanged,
     LargeKeySet,
+    Panic,
 }
 
 impl Refresher {
@@ -106,7 +107,9 @@ impl Refresher {
                 Round::Keys => self.keys_round(retry_in),
             }));
             let succeeded = round.unwrap_or_else(|_| {
-                error!(retry_in:? = retry_in; "a round panicked, which is a bug in this program");
+                if self.notices.is_due(Topic::Panic, "", Instant::now()) {
+                    error!(retry_in:? = retry_in; "a round panicked, which is a bug in this program");
+                }
                 Some(false)
             });
             let pause = match succeeded {

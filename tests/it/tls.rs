@@ -9,9 +9,9 @@ use std::thread;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512,
-    SerialNumber, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
+    PKCS_ECDSA_P521_SHA512, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
@@ -219,6 +219,23 @@ fn an_intermediate_that_may_not_sign_vouches_for_nothing() {
     for bundle in [root.pem.clone(), format!("{}{}", root.pem, intermediate.pem)] {
         assert_untrusted(&api(&[&server, &intermediate], &server.key, &bundle), "UnknownIssuer");
     }
+}
+
+/// As in the PKIs of governments and companies; README "Security" has the way round.
+#[test]
+fn an_intermediate_with_critical_policies_is_refused_and_trusted_in_the_bundle() {
+    let root = self_signed(ca_params("root"));
+    let mut policies = ca_params("intermediate");
+    // RFC 5280 §4.2.1.4: certificatePolicies with anyPolicy.
+    let any_policy = vec![0x30, 8, 0x30, 6, 6, 4, 0x55, 0x1d, 0x20, 0];
+    let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 32], any_policy);
+    extension.set_criticality(true);
+    policies.custom_extensions = vec![extension];
+    let intermediate = signed_by(policies, &root);
+    let server = signed_by(params("server"), &intermediate);
+    let chain = [&server, &intermediate];
+    assert_untrusted(&api(&chain, &server.key, &root.pem), "UnsupportedCriticalExtension");
+    assert_trusted(&api(&chain, &server.key, &intermediate.pem));
 }
 
 #[test]
