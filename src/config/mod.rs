@@ -67,7 +67,8 @@ pub(crate) struct Config {
     pub(crate) jwks_uri: JwksUri,
     /// Has neither `issuer` nor `jwks_uri`.
     pub(crate) discovery_defaults: Map<String, Value>,
-    /// 2 to 64: at least 2, because all but one may wait for upstream at the same time.
+    /// 2 to 64: at least 2, because all but one may wait for upstream at the same time. 16 by default, so
+    /// that as many relying parties that look for a new key in the same moment get it.
     pub(crate) workers: usize,
     pub(crate) max_connections: MaxConnections,
     /// At most 300 s.

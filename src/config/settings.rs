@@ -136,7 +136,7 @@ pub(super) const DISCOVERY_DEFAULTS: Setting = setting(
     "members to add to the discovery document where upstream lacks them",
 );
 pub(super) const WORKERS: Setting =
-    setting("WORKERS", "4", "a whole number from 2 to 64", "threads that answer requests");
+    setting("WORKERS", "16", "a whole number from 2 to 64", "threads that answer requests");
 pub(super) const MAX_CONNECTIONS: Setting = setting(
     "MAX_CONNECTIONS",
     "3000",

@@ -17,7 +17,7 @@ fn nothing_set_or_set_to_nothing_gives_the_defaults() {
         assert_eq!(config.upstream_timeout, Duration::from_secs(5));
         assert_eq!(config.cache_ttl, Duration::from_secs(60));
         assert_eq!(config.max_stale, Duration::from_secs(86_400));
-        assert_eq!(config.workers, 4);
+        assert_eq!(config.workers, 16);
         assert_eq!(config.layout, Layout::Pretty);
     }
 }

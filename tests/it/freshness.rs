@@ -54,6 +54,27 @@ fn the_first_request_after_a_rotation_gets_the_new_key() {
     gateway.wait_for_log("request path=/openid/v1/jwks status=200 cache_hit=false");
 }
 
+/// As many as the default number of workers, less one.
+#[test]
+fn fifteen_that_ask_in_the_same_moment_get_the_new_key() {
+    let api = FakeApi::start();
+    let gateway = asked(&api).start();
+    assert_eq!(kids(&gateway), [api.kid()]);
+    let mut clients: Vec<_> = (0..15).map(|_| Client::connect(gateway.public)).collect();
+    // On a loaded machine a round may take longer than requests wait for it.
+    let all_get_it = (0..20).any(|_| {
+        until_the_copy_is_old();
+        api.rotate_key();
+        for client in &mut clients {
+            client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
+        }
+        let kid = api.kid();
+        let answers: Vec<_> = clients.iter_mut().map(|client| client.read("GET")).collect();
+        answers.iter().all(|answer| answer.text().contains(&kid))
+    });
+    assert!(all_get_it);
+}
+
 #[test]
 fn requests_cause_one_fetch_of_the_key_set_in_revalidate_seconds() {
     let api = FakeApi::start();
