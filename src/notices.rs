@@ -8,7 +8,15 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// What was logged about topics `T`, and when.
 pub(crate) struct Notices<T> {
-    logged: Vec<(T, String, Instant)>,
+    logged: Vec<Logged<T>>,
+}
+
+struct Logged<T> {
+    topic: T,
+    state: String,
+    at: Instant,
+    /// No line has said yet that it has ended.
+    is_open: bool,
 }
 
 impl<T: PartialEq> Notices<T> {
@@ -16,24 +24,27 @@ impl<T: PartialEq> Notices<T> {
         Self { logged: Vec::new() }
     }
 
-    /// Whether a line is due that says of `topic` that it is in `state`. One that goes back and
-    /// forth between two states has two lines a minute.
+    /// Whether a line is due that says of `topic` that it is in `state`. What goes back and forth between
+    /// two states has two lines a minute, and what comes and goes has one, and one for its end.
     pub(crate) fn is_due(&mut self, topic: T, state: &str, now: Instant) -> bool {
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < AGAIN;
-        let is_this = |logged: &(T, String, Instant)| logged.0 == topic && logged.1 == state;
-        if self.logged.iter().any(|logged| is_this(logged) && is_recent(logged.2)) {
+        self.logged.retain(|it| it.is_open || now.saturating_duration_since(it.at) < AGAIN);
+        let this = self.logged.iter().find(|it| it.topic == topic && it.state == state);
+        if this.is_some_and(|it| now.saturating_duration_since(it.at) < AGAIN) {
             return false;
         }
-        self.logged.retain(|logged| logged.0 != topic || logged.1 != state && is_recent(logged.2));
-        self.logged.push((topic, state.to_owned(), now));
+        self.logged.retain(|it| {
+            let is_recent = now.saturating_duration_since(it.at) < AGAIN;
+            it.topic != topic || it.state != state && is_recent
+        });
+        self.logged.push(Logged { topic, state: state.to_owned(), at: now, is_open: true });
         true
     }
 
-    /// Forgets `topic`; returns whether a line said that it had begun.
+    /// Notes that `topic` has ended; returns whether a line is due that says so, because one said that it
+    /// had begun.
     pub(crate) fn end(&mut self, topic: &T) -> bool {
-        let before = self.logged.len();
-        self.logged.retain(|logged| logged.0 != *topic);
-        self.logged.len() < before
+        let open = self.logged.iter_mut().filter(|it| it.topic == *topic && it.is_open);
+        open.map(|it| it.is_open = false).count() > 0
     }
 }
 
@@ -60,6 +71,10 @@ mod tests {
             assert_eq!(notices.is_due(topic, state, now), expected, "{second} {topic} {state}");
         }
         assert!(notices.end(&'a') && !notices.end(&'a') && notices.end(&'b'));
-        assert!(notices.is_due('a', "y", start + Duration::from_secs(63)));
+        // It comes and goes: no line, and none for its end.
+        assert!(!notices.is_due('a', "y", start + Duration::from_secs(63)));
+        assert!(!notices.end(&'a'));
+        assert!(notices.is_due('a', "y", start + Duration::from_secs(122)));
+        assert!(notices.end(&'a'));
     }
 }

@@ -55,9 +55,20 @@ pub(crate) struct Refresher {
     kids: BTreeSet<String>,
     /// The least `max-age` of this round that counts.
     max_age: Option<Duration>,
+    /// Of the last discovery document of upstream, whether it can be published or not.
+    issuer: Option<String>,
     /// The issuer and the `jwks_uri` that were last logged.
     logged: Option<(String, String)>,
     notices: Notices<Topic>,
+}
+
+/// What came of a round.
+enum Outcome {
+    /// Both documents are valid.
+    Complete,
+    /// The key set is valid, and the other document was not fetched.
+    Keys,
+    Failed,
 }
 
 /// What lasts and is logged now and then.
@@ -89,6 +100,7 @@ impl Refresher {
             key_sets: KeySets::new(key_grace),
             kids: BTreeSet::new(),
             max_age: None,
+            issuer: None,
             logged: None,
             notices: Notices::new(),
         }
@@ -103,32 +115,42 @@ impl Refresher {
             self.upstream.begin_round();
             self.max_age = None;
             let round = panic::catch_unwind(AssertUnwindSafe(|| match asked {
-                Round::Complete => Some(self.complete_round(retry_in)),
+                Round::Complete => self.complete_round(retry_in),
                 Round::Keys => self.keys_round(retry_in),
             }));
-            let succeeded = round.unwrap_or_else(|_| {
+            let outcome = round.unwrap_or_else(|_| {
                 if self.notices.is_due(Topic::Panic, "", Instant::now()) {
                     error!(retry_in:? = retry_in; "a round panicked, which is a bug in this program");
                 }
-                Some(false)
+                Outcome::Failed
             });
-            let pause = match succeeded {
-                Some(true) => self.pause_after_success(),
-                Some(false) => self.pause_after_failure(retry_in),
-                None => {
-                    self.failed_rounds = self.failed_rounds.saturating_add(self.keys_failed.into());
-                    self.cache.end_keys_round();
-                    continue;
+            match (asked, outcome) {
+                (_, Outcome::Complete) => {
+                    let pause = self.pause_after_success();
+                    self.cache.end_round(started, pause);
                 }
-            };
-            self.cache.end_round(started, pause);
+                (_, Outcome::Keys) => self.cache.end_keys_round(None),
+                (Round::Complete, Outcome::Failed) => {
+                    let pause = self.pause_after_failure(retry_in);
+                    self.cache.end_round(started, pause);
+                }
+                // What requests cause does not make the pauses between rounds longer.
+                (Round::Keys, Outcome::Failed) => {
+                    self.failed_rounds = self.failed_rounds.saturating_add(1);
+                    self.cache.end_keys_round(Some(started + retry_in));
+                }
+            }
         }
     }
 
     /// Notes a round that brought both documents; returns the pause after it.
     fn pause_after_success(&mut self) -> Duration {
         if self.failed_rounds > 0 {
-            info!(failed_rounds = self.failed_rounds; "upstream recovered");
+            // Where API servers that work and that do not are asked in turn, once a minute.
+            let failures = [Kind::Discovery, Kind::Jwks].map(Topic::FetchFailed);
+            let ended = failures.iter().filter(|topic| self.notices.end(topic)).count();
+            let level = if ended > 0 { Level::Info } else { Level::Debug };
+            log!(level, failed_rounds = self.failed_rounds; "upstream recovered");
         }
         (self.failures, self.failed_rounds) = (0, 0);
         let mut pause = refresh_pause(self.intervals.cache_ttl, jitter());
@@ -149,32 +171,36 @@ impl Refresher {
         retry_in
     }
 
-    /// Fetches, checks and stores both documents; returns whether both are valid.
-    fn complete_round(&mut self, retry_in: Duration) -> bool {
+    /// Fetches, checks and stores both documents.
+    fn complete_round(&mut self, retry_in: Duration) -> Outcome {
         let discovery = self.refresh_discovery(retry_in);
         if let Err(failure) = &discovery
             && failure.concerns_both()
         {
             self.keys_failed = true;
             self.cache.fail(Kind::Jwks, failure.reason());
-            return false;
+            return Outcome::Failed;
         }
         let keys = self.fetch_keys(retry_in);
         let is_valid =
             keys.is_some_and(|(jwks, confirmed)| self.store_keys(&jwks, confirmed, retry_in));
-        discovery.is_ok() && is_valid
+        if discovery.is_ok() && is_valid { Outcome::Complete } else { Outcome::Failed }
     }
 
-    /// Fetches the key set, and the discovery document as well if that is different or valid again:
-    /// then it was a complete round, and this returns whether both are valid.
-    fn keys_round(&mut self, retry_in: Duration) -> Option<bool> {
+    /// Fetches the key set, and the discovery document as well if that is different or valid again: then
+    /// it was a complete round.
+    fn keys_round(&mut self, retry_in: Duration) -> Outcome {
         let had_failed = self.keys_failed;
-        let (jwks, confirmed) = self.fetch_keys(retry_in)?;
+        let Some((jwks, confirmed)) = self.fetch_keys(retry_in) else { return Outcome::Failed };
         // Keys of different issuers must not be merged.
         let discovery = (had_failed || self.key_sets.differ(&jwks.keys))
             .then(|| self.refresh_discovery(retry_in).is_ok());
         let is_valid = self.store_keys(&jwks, confirmed, retry_in);
-        discovery.map(|discovery| discovery && is_valid)
+        match discovery {
+            None if is_valid => Outcome::Keys,
+            Some(true) if is_valid => Outcome::Complete,
+            None | Some(_) => Outcome::Failed,
+        }
     }
 
     fn refresh_discovery(&mut self, retry_in: Duration) -> Result<(), Failure> {
@@ -183,16 +209,13 @@ impl Refresher {
             let confirmed = self.confirmed(requested, fetched.max_age);
             self.store_discovery(&fetched.bytes, confirmed).map_err(Failure::Document)
         });
-        match &refreshed {
-            Ok(()) => drop(self.notices.end(&Topic::FetchFailed(Kind::Discovery))),
-            Err(failure) => self.note_failure(Kind::Discovery, failure, retry_in),
-        }
-        refreshed
+        refreshed.inspect_err(|failure| self.note_failure(Kind::Discovery, failure, retry_in))
     }
 
     fn store_discovery(&mut self, bytes: &[u8], confirmed: Confirmed) -> Result<(), Refused> {
         let Publication { jwks_uri, discovery_defaults, layout } = &self.publication;
         let discovery = documents::check_discovery(bytes)?;
+        self.issuer = Some(discovery.issuer().to_owned());
         let published = documents::publish(discovery, jwks_uri, discovery_defaults)?;
         let body = documents::serialise(&published.value, *layout)?;
         self.log_published(&published);
@@ -215,8 +238,7 @@ impl Refresher {
 
     /// Stores the key set, with keys of earlier rounds; returns whether it can be published.
     fn store_keys(&mut self, jwks: &Jwks, confirmed: Confirmed, retry_in: Duration) -> bool {
-        let issuer = self.logged.as_ref().map(|(issuer, _)| issuer.as_str());
-        let mut key_sets = self.key_sets.with(&jwks.keys, issuer, confirmed.at);
+        let mut key_sets = self.key_sets.with(&jwks.keys, self.issuer.as_deref(), confirmed.at);
         let (body, is_large) = loop {
             let value = jwks.with_keys(key_sets.keys().cloned().collect());
             match documents::serialise_keys(&value, self.publication.layout) {
@@ -224,7 +246,6 @@ impl Refresher {
                     if key_sets.drop_oldest(bytes.saturating_sub(MAX_SERVED_BYTES)) => {}
                 Ok(body) => break body,
                 Err(refused) => {
-                    self.keys_failed = true;
                     self.note_failure(Kind::Jwks, &Failure::Document(refused), retry_in);
                     return false;
                 }
@@ -232,7 +253,6 @@ impl Refresher {
         };
         let bytes = body.len();
         self.store(Kind::Jwks, body, confirmed, None);
-        self.notices.end(&Topic::FetchFailed(Kind::Jwks));
         self.log_keys(&key_sets, is_large.then_some(bytes));
         self.key_sets = key_sets;
         true

@@ -6,7 +6,7 @@
 //! new key finds it. Any number of requests cost one fetch, a client that disconnects cancels
 //! nothing, and a slow upstream delays nobody who can be served.
 //!
-//! The policy is in `state.rs`, which is pure; this file is the lock around it.
+//! The policy is in `state/`, which is pure; this file is the lock around it.
 //!
 //! Invariant: under the lock there is one call of a method of [`State`] and nothing else. So there
 //! is no I/O, logging or serialising.
@@ -134,9 +134,10 @@ impl Cache {
         self.changed.notify_all();
     }
 
-    /// Ends a round for the key set alone.
-    pub(crate) fn end_keys_round(&self) {
-        lock(&self.state).end_keys_round(Instant::now());
+    /// Ends a round for the key set alone. After one that failed the next round is due at `retry` at the
+    /// latest.
+    pub(crate) fn end_keys_round(&self, retry: Option<Instant>) {
+        lock(&self.state).end_keys_round(Instant::now(), retry);
         self.changed.notify_all();
     }
 }

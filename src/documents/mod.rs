@@ -100,6 +100,12 @@ pub(crate) struct Discovery {
     jwks_uri: String,
 }
 
+impl Discovery {
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+}
+
 /// The discovery document to publish.
 pub(crate) struct Published {
     pub(crate) value: Value,

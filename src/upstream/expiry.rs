@@ -74,10 +74,12 @@ pub(super) enum State {
     Over,
 }
 
-/// Remembers what was reported, so that each subject is at most once a day.
+/// Remembers what was reported, so that each subject is at most once a day. Several API servers behind one
+/// address have certificates with different ends, and are seen in turn.
 #[derive(Default)]
 pub(super) struct Reports {
-    last: BTreeMap<Subject, (SystemTime, SystemTime)>,
+    /// When, by subject and end.
+    last: BTreeMap<(Subject, SystemTime), SystemTime>,
 }
 
 impl Reports {
@@ -90,15 +92,13 @@ impl Reports {
     ) -> Option<State> {
         let Validity { not_after, notice } = validity;
         if now < notice {
-            self.last.remove(&subject);
             return None;
         }
-        let is_recent = |at: SystemTime| now.duration_since(at).is_ok_and(|since| since < EVERY);
-        let last = self.last.get(&subject).filter(|(end, at)| *end == not_after && is_recent(*at));
-        if last.is_some() {
+        self.last.retain(|_, at| now.duration_since(*at).is_ok_and(|since| since < EVERY));
+        if self.last.contains_key(&(subject, not_after)) {
             return None;
         }
-        self.last.insert(subject, (not_after, now));
+        self.last.insert((subject, not_after), now);
         Some(if now < not_after { State::EndsSoon } else { State::Over })
     }
 }
@@ -144,6 +144,21 @@ mod tests {
         ] {
             assert_eq!(reports.due(subject, validity, at(350)), expected);
         }
+    }
+
+    #[test]
+    fn two_servers_in_turn_are_each_reported_once_a_day() {
+        let [one, two, good] =
+            [365, 366, 999].map(|days| Validity::of_certificate(Duration::ZERO, DAY * days));
+        let mut reports = Reports::default();
+        let mut lines = 0;
+        for second in 0..100_u32 {
+            for validity in [one, good, two] {
+                let now = at(350) + Duration::from_secs(second.into());
+                lines += usize::from(reports.due(Subject::Server, validity, now).is_some());
+            }
+        }
+        assert_eq!(lines, 2);
     }
 
     #[test]

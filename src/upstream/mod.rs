@@ -114,6 +114,7 @@ impl Upstream {
 
     /// From now on a new connection is used.
     pub(crate) fn begin_round(&mut self) {
+        self.way.ask_dns(false);
         self.agent = agent(&self.tls, &self.way);
     }
 
@@ -167,10 +168,9 @@ impl Upstream {
         }
     }
 
-    /// By the address of `KUBERNETES_SERVICE_HOST`; by DNS if that is not known, or if no connection to
-    /// it can be made.
+    /// By the address of `KUBERNETES_SERVICE_HOST`; by DNS if that is not known, or if in this round no
+    /// connection to it could be made.
     fn fetch_by_either_way(&mut self, kind: Kind, deadline: Instant) -> Result<Fetched, Failure> {
-        self.way.ask_dns(false);
         let outcome = self.fetch_once(kind, deadline);
         let is_over = Instant::now() >= deadline;
         if self.way.address().is_none()
@@ -228,7 +228,7 @@ impl Upstream {
                 info!(path:% = path.display(); "CA file changed and is in use");
                 self.unusable_ca.end(&());
                 (self.tls, self.anchors, self.ca) = (tls, anchors, ca);
-                self.agent = agent(&self.tls, &self.way);
+                self.begin_round();
             }
             Err(error) => {
                 if self.unusable_ca.is_due((), &error.to_string(), Instant::now()) {

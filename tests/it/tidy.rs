@@ -277,6 +277,7 @@ fn under_the_caches_lock_there_is_one_method_call_and_nothing_else() {
         "kind, Instant::now()",
         "Instant::now()",
         "Instant::now(), started + pause",
+        "Instant::now(), retry",
         "ticket, kind, Instant::now()",
     ];
     let modules = modules();

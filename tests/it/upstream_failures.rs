@@ -11,7 +11,10 @@ use crate::gateway::{Builder, Gateway, field};
 
 /// Refreshes several times a second.
 fn quick(api: &FakeApi) -> Builder {
-    Gateway::builder(api).set("CACHE_TTL_SECONDS", "0.2")
+    Gateway::builder(api)
+        .set("CACHE_TTL_SECONDS", "0.2")
+        // Each failure, and not one a minute.
+        .set("RUST_LOG", "debug")
 }
 
 /// Key sets that must never be let out, and what is wrong with each.

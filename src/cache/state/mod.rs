@@ -369,11 +369,12 @@ impl State {
     pub(super) fn end_round(&mut self, now: Instant, next_round: Instant) {
         self.last_round = Some(now);
         self.next_round = next_round;
-        self.end_keys_round(now);
+        self.end_keys_round(now, None);
     }
 
-    /// Ends a round for the key set alone, which does not change when the next one is due.
-    pub(super) fn end_keys_round(&mut self, now: Instant) {
+    /// Ends a round for the key set alone. The next one is due when it was, or at `retry` if that is earlier.
+    pub(super) fn end_keys_round(&mut self, now: Instant, retry: Option<Instant>) {
+        self.next_round = retry.map_or(self.next_round, |retry| retry.min(self.next_round));
         self.refresher = Refresher::Waiting;
         self.rounds += 1;
         self.is_slow = now.saturating_duration_since(self.round_started) > PATIENCE;

@@ -112,7 +112,7 @@ fn a_key_set_older_than_revalidate_is_confirmed_once_for_all_who_ask() {
     assert!(state.must_wait(ticket, Kind::Jwks, now + 2 * MS));
     store(&mut state, Kind::Jwks, now + MS);
     assert!(!state.must_wait(ticket, Kind::Jwks, now + 2 * MS));
-    state.end_keys_round(now + 3 * MS);
+    state.end_keys_round(now + 3 * MS, None);
     // The next complete round is due when it was.
     assert_eq!(state.until_next_round(now), 44 * S - MS);
 }
@@ -130,7 +130,7 @@ fn requests_cause_one_round_in_revalidate_seconds_whatever_comes_of_it() {
         if requests_round {
             state.begin_round(now);
             state.fail(Kind::Jwks, Reason::Unreachable);
-            state.end_keys_round(now + MS);
+            state.end_keys_round(now + MS, None);
         }
     }
 }
@@ -154,7 +154,7 @@ fn nobody_waits_after_a_slow_round_until_a_fast_one() {
         if let Waiting::For(ticket) = asked.waiting {
             assert!(state.end_waiting(ticket, Kind::Jwks, now + 200 * MS).is_ok());
         }
-        state.end_keys_round(now + took * MS);
+        state.end_keys_round(now + took * MS, None);
     }
 }
 
@@ -211,7 +211,7 @@ fn health_is_that_of_the_last_round_and_an_old_one_requests_another() {
     // A round for the key set alone says nothing of the other document.
     assert!(state.ask(Kind::Jwks, now + 4 * S).requests_round);
     state.begin_round(now + 4 * S);
-    state.end_keys_round(now + 4 * S);
+    state.end_keys_round(now + 4 * S, None);
     for (seconds, requests_round) in [(5, false), (6, true), (6, false)] {
         let health = Health { state: Ok(()), requests_round };
         assert_eq!(state.health(now + seconds * S), health);
