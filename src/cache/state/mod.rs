@@ -183,7 +183,6 @@ enum Refresher {
 
 pub(super) struct State {
     snapshot: Arc<Snapshot>,
-    lifetimes: Lifetimes,
     /// Why the last fetch of each document failed; `None` when it did not.
     discovery_failed: Option<Reason>,
     jwks_failed: Option<Reason>,
@@ -206,7 +205,6 @@ impl State {
     pub(super) fn new(lifetimes: Lifetimes, workers: usize, now: Instant) -> Self {
         Self {
             snapshot: Arc::new(Snapshot { lifetimes, ..Snapshot::default() }),
-            lifetimes,
             discovery_failed: Some(Reason::NotFetchedYet),
             jwks_failed: Some(Reason::NotFetchedYet),
             refresher: Refresher::Fetching(Round::Complete),
@@ -254,7 +252,7 @@ impl State {
         let is_time = |revalidate| now.saturating_duration_since(self.round_started) >= revalidate;
         kind == Kind::Jwks
             && self.refresher == Refresher::Waiting
-            && self.lifetimes.revalidate.is_some_and(is_time)
+            && self.snapshot.lifetimes.revalidate.is_some_and(is_time)
     }
 
     fn confirmed(&self, kind: Kind) -> Option<Instant> {
