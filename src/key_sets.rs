@@ -31,6 +31,7 @@ pub(crate) struct KeySets {
 #[derive(Clone)]
 struct Seen {
     key: Value,
+    /// As [`text`] has it.
     text: String,
     /// The start of the last round that saw it.
     at: Instant,
@@ -57,13 +58,14 @@ impl KeySets {
     /// discovery document that upstream served last.
     #[must_use]
     pub(crate) fn with(&self, keys: &[Value], issuer: Option<&str>, round: Instant) -> Self {
-        let differed = if self.differ(keys) { Some(round) } else { self.differed };
+        let differs = self.differ(keys);
         let is_same_issuer = issuer.is_none() || self.issuer.as_deref() == issuer;
         let (mut texts, mut all) = (BTreeSet::new(), Vec::with_capacity(keys.len()));
         // The same keys in another order, as another API server may list them, change nothing.
-        let in_order: Vec<_> = match self.last().next() {
-            Some(_) if !self.differ(keys) => self.last().map(|seen| &seen.key).collect(),
-            Some(_) | None => keys.iter().collect(),
+        let in_order: Vec<_> = if differs || self.last_round.is_none() {
+            keys.iter().collect()
+        } else {
+            self.last().map(|seen| &seen.key).collect()
         };
         for key in in_order {
             let text = text(key);
@@ -86,7 +88,7 @@ impl KeySets {
             issuer: issuer.map_or_else(|| self.issuer.clone(), |issuer| Some(issuer.to_owned())),
             keys: all,
             last_round: Some(round),
-            differed,
+            differed: if differs { Some(round) } else { self.differed },
         }
     }
 
