@@ -27,15 +27,11 @@ impl<T: PartialEq> Notices<T> {
     /// Whether a line is due that says of `topic` that it is in `state`. What goes back and forth between
     /// two states has two lines a minute, and what comes and goes has one, and one for its end.
     pub(crate) fn is_due(&mut self, topic: T, state: &str, now: Instant) -> bool {
-        self.logged.retain(|it| it.is_open || now.saturating_duration_since(it.at) < AGAIN);
-        let this = self.logged.iter().find(|it| it.topic == topic && it.state == state);
-        if this.is_some_and(|it| now.saturating_duration_since(it.at) < AGAIN) {
+        let is_recent = |it: &Logged<T>| now.saturating_duration_since(it.at) < AGAIN;
+        if self.logged.iter().any(|it| it.topic == topic && it.state == state && is_recent(it)) {
             return false;
         }
-        self.logged.retain(|it| {
-            let is_recent = now.saturating_duration_since(it.at) < AGAIN;
-            it.topic != topic || it.state != state && is_recent
-        });
+        self.logged.retain(|it| is_recent(it) || it.is_open && it.topic != topic);
         self.logged.push(Logged { topic, state: state.to_owned(), at: now, is_open: true });
         true
     }
