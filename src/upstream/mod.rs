@@ -82,6 +82,8 @@ pub(crate) struct Upstream {
     shown: Shown,
     reports: Reports,
     unusable_ca: Notices<()>,
+    /// Of the token when it was last read, if that says it.
+    token: Option<Validity>,
     way: Arc<Way>,
     /// [`Way::address`] when it was last logged.
     logged_way: Option<Option<SocketAddr>>,
@@ -95,6 +97,7 @@ impl Upstream {
         let shown = Shown::default();
         let (tls, anchors) = trust(&settings.ca_path, &ca, &shown)?;
         let agent = agent(&tls, &way);
+        let token = Token::read(&settings.token_path).ok().and_then(|token| token.validity());
         let mut upstream = Self {
             settings,
             ca,
@@ -104,6 +107,7 @@ impl Upstream {
             shown,
             reports: Reports::default(),
             unusable_ca: Notices::new(),
+            token,
             way,
             logged_way: None,
         };
@@ -136,8 +140,7 @@ impl Upstream {
     fn report_expiry(&mut self) {
         let now = SystemTime::now();
         let server = lock(&self.shown).map(|validity| (Subject::Server, validity));
-        let token = Token::read(&self.settings.token_path).ok();
-        let token = token.and_then(|token| Some((Subject::Token, token.validity()?)));
+        let token = self.token.map(|validity| (Subject::Token, validity));
         for (subject, validity) in self.anchors.iter().copied().chain(server).chain(token) {
             if let Some(state) = self.reports.due(subject, validity, now) {
                 self.log_expiry(subject, validity, state);
@@ -238,8 +241,10 @@ impl Upstream {
         }
     }
 
-    fn fetch_once(&self, kind: Kind, deadline: Instant) -> Result<Fetched, Failure> {
-        let token = Token::read(&self.settings.token_path)?;
+    fn fetch_once(&mut self, kind: Kind, deadline: Instant) -> Result<Fetched, Failure> {
+        let token = Token::read(&self.settings.token_path);
+        self.token = token.as_ref().ok().and_then(Token::validity);
+        let token = token?;
         match self.get(kind, &token, deadline) {
             // Upstream may have closed the keep-alive connection, which is noticed only when it is
             // used. A GET may be sent again: RFC 9110 §9.2.2.
