@@ -64,6 +64,14 @@ install_clients() { # kept for the next run
   fi
 }
 
+run_gateway() { # run_gateway NAME: until the end of the script; its address in the variable NAME, and its log in $work/NAME.log
+  local log=$work/$1.log
+  start_gateway 2>"$log"
+  within 10 grep -q 'listening public=' "$log" >/dev/null || die "the gateway does not listen: $(cat "$log")"
+  printf -v "$1" %s "$(sed -n 's/.*listening public=\([^ ]*\).*/\1/p' "$log")"
+  within 30 curl -sSf --noproxy '*' "http://${!1}/readyz" >/dev/null || die "the gateway is not ready: $(cat "$log")"
+}
+
 start_nginx() { # start_nginx ADDRESS...: of the gateways, in turn; with a certificate of a CA of its own
   local gateways
   gateways=$(printf 'server %s; ' "$@")
@@ -121,6 +129,8 @@ CONF
   pids="$pids $!"
   within 10 curl -sS -o /dev/null --noproxy '*' --cacert "$work/tls-ca.crt" --resolve "$host:443:$address" "$issuer/livez" >/dev/null ||
     die "nginx does not answer: $(cat "$work/nginx.log")"
+  printf '127.0.0.1 localhost\n%s %s\n' "$address" "$host" >"$work/hosts"
+  export NO_PROXY=$host no_proxy=$host
 }
 
 outside() { # outside COMMAND...: where the issuer's name leads to nginx
@@ -153,10 +163,16 @@ part() { # part 0|1 TOKEN: its header or payload, decoded
 
 kid() { part 0 "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["kid"])'; }
 
-accepts() { # accepts NAME TOKEN
-  local answer
-  answer=$(verdict "$1" "$2")
-  echo "$answer"
-  [ "$answer" = "accepted system:serviceaccount:$namespace:workload $(kid "$2")" ]
+is_accepted() { # is_accepted ANSWER KID: whether a relying party accepted the workload's token of this key; prints the answer
+  echo "$1"
+  [ "$1" = "accepted system:serviceaccount:$namespace:workload $2" ]
+}
+
+accepts() { # accepts NAME TOKEN KID
+  is_accepted "$(verdict "$1" "$2")" "$3"
+}
+
+signs_anew() { # signs_anew KID: whether the API server signs with another key; leaves its token in a file
+  mint workload --audience "$audience" >"$work/new" && [ "$(kid "$(cat "$work/new")")" != "$1" ]
 }
 
