@@ -85,7 +85,7 @@ impl Site {
             Route::Preflight => {
                 without_copy(answer::preflight(request, SystemTime::now()), Level::Info)
             }
-            Route::MethodNotAllowed { allow } => method_not_allowed(allow, request),
+            Route::MethodNotAllowed => method_not_allowed(request),
             Route::NotFound => not_found(request),
         }
     }
@@ -95,7 +95,7 @@ impl Site {
         let route = routes::admin(request.method, request.path);
         match route {
             Route::Get(Resource::Probe(probe)) => self.probe(probe, request),
-            Route::MethodNotAllowed { allow } => method_not_allowed(allow, request),
+            Route::MethodNotAllowed => method_not_allowed(request),
             Route::Get(_) | Route::Preflight | Route::NotFound => not_found(request),
         }
     }
@@ -143,7 +143,7 @@ impl Site {
             Route::Get(Resource::Document(kind)) => {
                 self.document(kind, &snapshot, request, before_waiting)
             }
-            Route::MethodNotAllowed { allow } => method_not_allowed(allow, request),
+            Route::MethodNotAllowed => method_not_allowed(request),
             Route::Get(_) | Route::Preflight | Route::NotFound => not_found(request),
         }
     }
@@ -151,9 +151,9 @@ impl Site {
     fn probe(&self, probe: Probe, request: &Request<'_>) -> Answered {
         let now = SystemTime::now();
         let answer = match self.probe_result(probe) {
-            Ok(()) => answer::text(request, now, 200, "ok\n"),
+            Ok(()) => answer::probe(request, now, 200, "ok\n"),
             Err((state, reason)) => {
-                answer::text(request, now, 503, &format!("{state}: {}\n", reason.word()))
+                answer::probe(request, now, 503, &format!("{state}: {}\n", reason.word()))
             }
         };
         without_copy(answer, Level::Debug)
@@ -176,8 +176,8 @@ fn unavailable(error: Unavailable, request: &Request<'_>) -> Answered {
     without_copy(answer, Level::Info)
 }
 
-fn method_not_allowed(allow: &str, request: &Request<'_>) -> Answered {
-    without_copy(answer::method_not_allowed(request, SystemTime::now(), allow), Level::Info)
+fn method_not_allowed(request: &Request<'_>) -> Answered {
+    without_copy(answer::method_not_allowed(request, SystemTime::now()), Level::Info)
 }
 
 fn not_found(request: &Request<'_>) -> Answered {

@@ -161,9 +161,9 @@ impl Connection {
                         self.discard_first(end);
                         return Next::Forwarded;
                     }
-                    Ok(Found::None { begin }) => {
+                    Ok(Found::None { begin, searched }) => {
                         self.discard_first(begin);
-                        self.searched = self.received.len();
+                        self.searched = searched;
                     }
                     Err(refusal) => return Next::Refused(refusal),
                 }
@@ -306,8 +306,9 @@ impl AsFd for Connection {
 enum Found {
     /// It was forwarded; the next one begins at `end`.
     Head { end: usize },
-    /// None is complete yet; one may begin at `begin`.
-    None { begin: usize },
+    /// None is complete yet; one may begin at `begin`. Of what follows that, `searched` bytes need not be
+    /// looked at again.
+    None { begin: usize, searched: usize },
 }
 
 /// Looks for a complete head in `bytes`, of which the first `searched` contain none, and adds it to
@@ -322,12 +323,24 @@ fn find_head(
     if begin > MAX_EMPTY_LINES {
         return Err(head::EMPTY_LINES);
     }
-    let bytes = bytes.get(begin..).unwrap_or_default();
-    let Some(length) = head::length(bytes, searched.saturating_sub(begin))? else {
-        return Ok(Found::None { begin });
+    let text = bytes.get(begin..).unwrap_or_default();
+    let explain = |refusal: Refusal| match refusal.status {
+        400 => {
+            head::other_protocol(bytes).or_else(|| head::other_protocol(text)).unwrap_or(refusal)
+        }
+        _ => refusal,
     };
-    head::check(bytes.get(..length).unwrap_or_default())?.rewrite(client, heads);
-    Ok(Found::Head { end: begin + length })
+    let Some(length) = head::length(text, searched.saturating_sub(begin)).map_err(explain)? else {
+        return Ok(Found::None { begin, searched: text.len() });
+    };
+    let (head, follows) = text.split_at_checked(length).unwrap_or((text, &[]));
+    let head = head::check(head).map_err(explain)?;
+    let Some(body) = head::body_length(&head, follows)? else {
+        // So that the next call finds the end of this head again.
+        return Ok(Found::None { begin, searched: length.saturating_sub(1) });
+    };
+    head.rewrite(client, heads);
+    Ok(Found::Head { end: begin + length + body })
 }
 
 /// Writes what follows the first `from` bytes, in one write that does not wait; returns how many

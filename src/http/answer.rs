@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use crate::reason::Reason;
 
 use super::representation::{Representation, constant_headers};
-use super::routes::DOCUMENT_METHODS;
+use super::routes::METHODS;
 use super::{Connection, Request};
 
 /// The initial capacity for the head of an answer, in bytes: every head fits.
@@ -114,7 +114,7 @@ fn matches(if_none_match: &[&str], etag: &str) -> bool {
     })
 }
 
-/// A short text, for a probe or a failure.
+/// A short text, for a failure.
 pub(crate) fn text(request: &Request<'_>, now: SystemTime, status: u16, text: &str) -> Answer {
     with_text(request, now, status, text, None)
 }
@@ -132,8 +132,16 @@ pub(crate) fn unavailable(
 }
 
 /// 405, with the methods that are allowed: RFC 9110 §15.5.6.
-pub(crate) fn method_not_allowed(request: &Request<'_>, now: SystemTime, allow: &str) -> Answer {
-    with_text(request, now, 405, "method not allowed\n", Some(&format!("Allow: {allow}")))
+pub(crate) fn method_not_allowed(request: &Request<'_>, now: SystemTime) -> Answer {
+    with_text(request, now, 405, "method not allowed\n", Some(&format!("Allow: {METHODS}")))
+}
+
+/// The outcome of a probe. OPTIONS gets the status of GET with `Allow`, and no body: RFC 9110 §9.3.7.
+pub(crate) fn probe(request: &Request<'_>, now: SystemTime, status: u16, text: &str) -> Answer {
+    if request.method != "OPTIONS" {
+        return with_text(request, now, status, text, None);
+    }
+    with_text(request, now, status, "", Some(&format!("Allow: {METHODS}")))
 }
 
 fn with_text(
@@ -173,9 +181,9 @@ pub(crate) fn refusal(method: &str, status: u16, now: SystemTime) -> Bytes {
 pub(crate) fn preflight(request: &Request<'_>, now: SystemTime) -> Answer {
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
     write_head(&mut bytes, 204, now, request);
-    write_line(&mut bytes, format_args!("Allow: {DOCUMENT_METHODS}"));
+    write_line(&mut bytes, format_args!("Allow: {METHODS}"));
     write_line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
-    write_line(&mut bytes, format_args!("Access-Control-Allow-Methods: {DOCUMENT_METHODS}"));
+    write_line(&mut bytes, format_args!("Access-Control-Allow-Methods: {METHODS}"));
     write_line(&mut bytes, format_args!("Access-Control-Allow-Headers: *"));
     write_line(&mut bytes, format_args!("Access-Control-Max-Age: 86400"));
     write_line(&mut bytes, format_args!("Cache-Control: no-store\r\n"));

@@ -36,16 +36,13 @@ pub(crate) enum Resource {
 pub(crate) enum Route {
     Get(Resource),
     Preflight,
-    MethodNotAllowed {
-        /// The value of `Allow`.
-        allow: &'static str,
-    },
+    /// [`METHODS`] are.
+    MethodNotAllowed,
     NotFound,
 }
 
-/// The methods of documents and of probes, as values of `Allow`: RFC 9110 §10.2.1.
-pub(crate) const DOCUMENT_METHODS: &str = "GET, HEAD, OPTIONS";
-const PROBE_METHODS: &str = "GET, HEAD";
+/// The methods of documents and of probes, as a value of `Allow`: RFC 9110 §10.2.1.
+pub(crate) const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// The route of a request on the public listener.
 pub(crate) fn public(method: &str, path: &str, paths: &Paths) -> Route {
@@ -61,9 +58,10 @@ fn by_method(method: &str, resource: Option<Resource>) -> Route {
     match (method, resource) {
         (_, None) => Route::NotFound,
         ("GET" | "HEAD", Some(resource)) => Route::Get(resource),
-        (_, Some(Resource::Probe(_))) => Route::MethodNotAllowed { allow: PROBE_METHODS },
+        // HAProxy's `option httpchk` asks so by default.
+        ("OPTIONS", Some(Resource::Probe(probe))) => Route::Get(Resource::Probe(probe)),
         ("OPTIONS", Some(_)) => Route::Preflight,
-        (_, Some(_)) => Route::MethodNotAllowed { allow: DOCUMENT_METHODS },
+        (_, Some(_)) => Route::MethodNotAllowed,
     }
 }
 
@@ -170,11 +168,11 @@ mod tests {
         for (method, target, expected) in [
             ("HEAD", "/openid/v1/jwks", JWKS),
             ("OPTIONS", "/openid/v1/jwks", Route::Preflight),
-            ("POST", "/openid/v1/jwks", Route::MethodNotAllowed { allow: DOCUMENT_METHODS }),
-            ("get", "/openid/v1/jwks", Route::MethodNotAllowed { allow: DOCUMENT_METHODS }),
+            ("POST", "/openid/v1/jwks", Route::MethodNotAllowed),
+            ("get", "/openid/v1/jwks", Route::MethodNotAllowed),
             ("HEAD", "/livez", probe),
-            ("OPTIONS", "/livez", Route::MethodNotAllowed { allow: PROBE_METHODS }),
-            ("DELETE", "/livez", Route::MethodNotAllowed { allow: PROBE_METHODS }),
+            ("OPTIONS", "/livez", probe),
+            ("DELETE", "/livez", Route::MethodNotAllowed),
             ("POST", "/nothing", Route::NotFound),
         ] {
             assert_eq!(public(method, target, &plain), expected, "{method} {target}");

@@ -24,6 +24,25 @@ fn probes_say_ok_on_both_listeners() {
 }
 
 #[test]
+fn options_of_a_probe_has_the_status_of_get_and_no_body() {
+    let api = FakeApi::start();
+    api.set_both(&Answer::Hang);
+    let gateway = Gateway::start(&api);
+
+    for listener in [gateway.public, gateway.admin.unwrap()] {
+        for (probe, status) in [("/livez", 200), ("/readyz", 503), ("/healthz", 503)] {
+            let answer = client::request(listener, "OPTIONS", probe, &[]);
+            assert_eq!((answer.status, answer.text()), (status, ""), "{probe}");
+            assert_eq!(answer.header("Allow"), Some("GET, HEAD, OPTIONS"), "{probe}");
+        }
+    }
+    api.set_good();
+    eventually("ready", || {
+        client::request(gateway.public, "OPTIONS", "/readyz", &[]).status == 200
+    });
+}
+
+#[test]
 fn the_admin_listener_has_no_documents() {
     let api = FakeApi::start();
     let gateway = Gateway::start(&api);
@@ -33,7 +52,7 @@ fn the_admin_listener_has_no_documents() {
         assert_eq!(client::get(admin, path).status, 404, "{path}");
     }
     let response = client::request(admin, "POST", "/livez", &[]);
-    assert_eq!((response.status, response.header("Allow")), (405, Some("GET, HEAD")));
+    assert_eq!((response.status, response.header("Allow")), (405, Some("GET, HEAD, OPTIONS")));
 }
 
 #[test]

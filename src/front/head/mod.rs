@@ -2,7 +2,8 @@
 //!
 //! Stricter than RFC 9112 requires wherever two parsers could see different requests in one head
 //! (§11.2, request smuggling): a bare CR or LF, a folded line, a space before a colon, two lengths.
-//! No request may have a body. `tiny_http` sees a rewritten head: method, path, version and a few
+//! No request may have a body, except for an empty one in chunks, which some proxies send with each GET.
+//! `tiny_http` sees a rewritten head: method, path, version and a few
 //! fields, so that it parses little and refuses nothing.
 
 use std::borrow::Cow;
@@ -47,6 +48,14 @@ pub(crate) const TOO_MUCH: Refusal = refusal(431, "a long head while other clien
 /// RFC 9112 §2.2 allows one.
 pub(crate) const EMPTY_LINES: Refusal = refusal(400, "too many empty lines before a request");
 const TOO_MANY_LINES: Refusal = refusal(431, "the head has more than 64 header lines");
+const TLS: Refusal = refusal(
+    400,
+    "it is TLS, which this port does not have: let the proxy in front use http towards it",
+);
+const PROXY_PROTOCOL: Refusal = refusal(
+    400,
+    "it is the PROXY protocol, which this port does not have: turn it off in the load balancer",
+);
 const BAD_BYTE: Refusal = refusal(400, "a control byte, or a bare CR or LF");
 const BAD_REQUEST_LINE: Refusal = refusal(400, "the request line is not method, target, version");
 /// RFC 9110 §15.5.15.
@@ -79,12 +88,22 @@ pub(crate) struct Head<'a> {
     if_none_match: Vec<&'a str>,
     /// The first of its name.
     user_agent: Option<&'a [u8]>,
-    /// The first of its name.
-    accept: Option<&'a [u8]>,
     /// The last entry of the last field: the only one that the peer of this connection, a proxy,
     /// has added itself. It may have copied the others from its client.
     forwarded_for: Option<&'a [u8]>,
+    body: Body,
 }
+
+/// What follows a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    None,
+    /// [`EMPTY_CHUNKS`].
+    EmptyChunks,
+}
+
+/// A body of no bytes, without extension and trailer: RFC 9112 §7.1.
+const EMPTY_CHUNKS: &[u8] = b"0\r\n\r\n";
 
 /// The fields of a head that decide whether it is accepted.
 #[derive(Default)]
@@ -92,7 +111,8 @@ struct Framing<'a> {
     hosts: u32,
     /// The values of `Content-Length`.
     lengths: Vec<&'a [u8]>,
-    transfer_encodings: u32,
+    /// The values of `Transfer-Encoding`.
+    transfer_encodings: Vec<&'a [u8]>,
     expects: u32,
 }
 
@@ -146,8 +166,32 @@ pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
         framing.note(name, value)?;
         head.note(name, value);
     }
-    framing.check(head.version)?;
+    head.body = framing.check(&head)?;
     Ok(head)
+}
+
+/// Whether what follows a head is the body that it announces: its length, or `None` while it may still
+/// become that. An error as soon as it is another one.
+pub(crate) fn body_length(head: &Head<'_>, follows: &[u8]) -> Result<Option<usize>, Refusal> {
+    match head.body {
+        Body::None => Ok(Some(0)),
+        Body::EmptyChunks if follows.starts_with(EMPTY_CHUNKS) => Ok(Some(EMPTY_CHUNKS.len())),
+        Body::EmptyChunks if EMPTY_CHUNKS.starts_with(follows) => Ok(None),
+        Body::EmptyChunks => Err(BODY),
+    }
+}
+
+/// Why a head is refused that is none of HTTP: the first bytes tell what it is.
+pub(crate) fn other_protocol(received: &[u8]) -> Option<Refusal> {
+    match received {
+        // RFC 8446 §5.1: a handshake record.
+        [0x16, 0x03, ..] => Some(TLS),
+        // The PROXY protocol, versions 1 and 2; of the second one the empty lines may be gone.
+        [b'P', b'R', b'O', b'X', b'Y', b' ', ..]
+        | [b'\r', b'\n', b'\r', b'\n', b'\0', b'\r', b'\n', ..]
+        | [b'\0', b'\r', b'\n', b'Q', ..] => Some(PROXY_PROTOCOL),
+        _ => None,
+    }
 }
 
 /// RFC 9112 §3: method, target and version, with one space between.
@@ -180,8 +224,8 @@ fn request_line(line: &[u8]) -> Result<Head<'_>, Refusal> {
         keep_alive: false,
         if_none_match: Vec::new(),
         user_agent: None,
-        accept: None,
         forwarded_for: None,
+        body: Body::None,
     })
 }
 
@@ -250,32 +294,40 @@ impl<'a> Framing<'a> {
         } else if is("content-length") {
             self.lengths.push(value);
         } else if is("transfer-encoding") {
-            self.transfer_encodings += 1;
+            self.transfer_encodings.push(value);
         } else if is("expect") {
             self.expects += 1;
         }
         Ok(())
     }
 
-    fn check(&self, version: Version) -> Result<(), Refusal> {
-        let is_current = version == Version::Current;
+    fn check(&self, head: &Head<'_>) -> Result<Body, Refusal> {
+        let is_current = head.version == Version::Current;
         // RFC 9112 §3.2.
         if self.hosts > 1 || is_current && self.hosts == 0 {
             return Err(BAD_HOST);
         }
-        self.check_body()?;
+        let body = self.check_body(head)?;
         // RFC 9110 §10.1.1: a server ignores it in HTTP/1.0.
-        if self.expects > 0 && is_current { Err(EXPECTATION) } else { Ok(()) }
+        if self.expects > 0 && is_current { Err(EXPECTATION) } else { Ok(body) }
     }
 
-    /// RFC 9112 §6: a request has no body, or one of length 0.
-    fn check_body(&self) -> Result<(), Refusal> {
-        match (&*self.lengths, self.transfer_encodings) {
-            ([], 0) => Ok(()),
+    /// RFC 9112 §6: a request has no body, or one of length 0. Envoy, Caddy and others send a GET that
+    /// they received by HTTP/2 with `Transfer-Encoding: chunked`, and an empty body.
+    fn check_body(&self, head: &Head<'_>) -> Result<Body, Refusal> {
+        match (&*self.lengths, &*self.transfer_encodings) {
+            ([], []) => Ok(Body::None),
+            ([], [encoding])
+                if encoding.eq_ignore_ascii_case(b"chunked")
+                    && matches!(head.method, "GET" | "HEAD")
+                    && head.version == Version::Current =>
+            {
+                Ok(Body::EmptyChunks)
+            }
             ([], _) => Err(BODY),
-            ([length], 0) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
+            ([length], []) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
                 if length.iter().all(|digit| *digit == b'0') {
-                    Ok(())
+                    Ok(Body::None)
                 } else {
                     Err(BODY)
                 }
@@ -307,8 +359,6 @@ impl<'a> Head<'a> {
             self.if_none_match.extend(ascii(value).filter(fits));
         } else if is("user-agent") {
             self.user_agent.get_or_insert(value);
-        } else if is("accept") {
-            self.accept.get_or_insert(value);
         } else if is("x-forwarded-for") {
             let last = value.rsplit(|byte| *byte == b',').next();
             self.forwarded_for = last.map(<[u8]>::trim_ascii);
@@ -351,11 +401,9 @@ impl<'a> Head<'a> {
         for tags in &self.if_none_match {
             line(&["If-None-Match: ", tags]);
         }
-        for (name, value) in [
-            ("User-Agent", self.user_agent),
-            ("Accept", self.accept),
-            ("X-Forwarded-For", self.forwarded_for),
-        ] {
+        for (name, value) in
+            [("User-Agent", self.user_agent), ("X-Forwarded-For", self.forwarded_for)]
+        {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 line(&[name, ": ", &printable(value)]);
             }
