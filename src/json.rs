@@ -108,7 +108,13 @@ mod tests {
     fn order_digits_and_unknown_members_are_kept() {
         for text in [
             r#"{"z":1.10,"a":12345678901234567890123,"m":{"y":-0,"b":1e+400}}"#,
+            // Names that serde_json has for itself.
             r#"{"$serde_json::private::Number":"5"}"#,
+            r#"{"a":[{"$serde_json::private::Number":"x"}]}"#,
+            r#"{"$serde_json::private::Number":5,"b":1}"#,
+            r#"{"$serde_json::private::RawValue":"[1"}"#,
+            r#"{"a":[{"$serde_json::private::RawValue":"{}"}]}"#,
+            r#"{"$serde_json::private::RawValue":{},"b":1}"#,
             "[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]",
         ] {
             assert_eq!(parse(text.as_bytes()).unwrap().to_string(), text);

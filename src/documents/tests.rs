@@ -197,3 +197,28 @@ fn defaults_are_added_only_where_upstream_has_none() {
     assert_eq!(published.value.get("z").unwrap().to_string(), "1");
     assert_eq!(published.value.get("claims_supported").unwrap().to_string(), r#"["sub"]"#);
 }
+
+#[test]
+fn members_that_serde_json_keeps_for_itself_pass_as_what_they_are() {
+    for name in ["$serde_json::private::Number", "$serde_json::private::RawValue"] {
+        for value in [r#""1""#, r#""[""#, "1", "{}"] {
+            let key = format!(r#"{{"kty":"EC","{name}":{value}}}"#);
+            let keys = format!(r#"{{"keys":[{key}],"{name}":{value}}}"#);
+            let jwks = check_jwks(keys.as_bytes()).unwrap();
+            let bytes = serialise(&jwks.with_keys(jwks.keys.clone()), Layout::Compact).unwrap();
+            assert_eq!(String::from_utf8(bytes).unwrap(), keys);
+            let text = format!(
+                r#"{{"{name}":{value},"issuer":"https://a.example","jwks_uri":"https://a.example/k"}}"#
+            );
+            let discovery = check_discovery(text.as_bytes()).unwrap();
+            let published = publish(discovery, &JwksUri::Auto, &Map::new()).unwrap();
+            assert_eq!(published.value.to_string(), text);
+        }
+        // One alone, where serde_json would see a number.
+        let alone = format!(r#"{{"{name}":"1"}}"#);
+        let keys = format!(r#"{{"keys":[{alone}]}}"#);
+        assert!(matches!(check_jwks(keys.as_bytes()), Err(Refused::KeyWithoutType(0))), "{keys}");
+        assert!(matches!(check_jwks(alone.as_bytes()), Err(Refused::NoKeys)), "{alone}");
+        assert!(matches!(check_discovery(alone.as_bytes()), Err(Refused::NoString("issuer"))));
+    }
+}
