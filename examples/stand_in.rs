@@ -89,6 +89,7 @@ fn start_gateway(api: &FakeApi) -> Child {
         }
     }
     command
+        .env("RUST_LOG", filter(env::var("RUST_LOG").unwrap_or_default()))
         .env("UPSTREAM_HOST", api.url())
         .env("SA_TOKEN_PATH", api.volume.token())
         .env("SA_CA_CERT_PATH", api.volume.ca())
@@ -105,6 +106,16 @@ fn start_gateway(api: &FakeApi) -> Child {
         api.volume.remove();
         process::exit(1)
     })
+}
+
+/// The user's filter, and whatever that is, the line with the addresses.
+fn filter(given: String) -> String {
+    const NEEDED: &str = "kube_issuer_gateway::lifecycle=info";
+    match given.split_once('/') {
+        _ if given.trim().is_empty() => given,
+        Some((directives, regex)) => format!("{directives},{NEEDED}/{regex}"),
+        None => format!("{given},{NEEDED}"),
+    }
 }
 
 /// `target/debug/examples/stand_in` is this program, `target/debug/kube-issuer-gateway` the other.
