@@ -19,11 +19,12 @@ use signal_hook::iterator::Signals;
 
 use crate::cache::{Cache, Lifetimes};
 use crate::config::{Config, MaxConnections};
-use crate::documents::Publication;
-use crate::front::{self, Counts};
+use crate::documents::{self, Publication};
+use crate::front::{self, Counts, TooFewDescriptors};
 use crate::http::Request;
-use crate::logging;
-use crate::refresher::{Intervals, Refresher};
+use crate::http::routes::Paths;
+use crate::logging::{self, milliseconds};
+use crate::refresher::{Expectations, Intervals, Refresher};
 use crate::server::{ListenError, Listener};
 use crate::site::{ClientLifetimes, Site};
 use crate::upstream::{self, CaError, Upstream};
@@ -35,6 +36,8 @@ const ADMIN_WORKERS: usize = 2;
 const ADMIN_CONNECTIONS: usize = 24;
 /// How often the parts are checked: when one has ended, the program ends within a second.
 const CHECK_EVERY: Duration = Duration::from_millis(400);
+/// How often it is logged how many lines were suppressed.
+const LOG_SUPPRESSED_EVERY: Duration = Duration::from_secs(10);
 /// How often the counts of the fronts are logged, if any connection was refused or closed since.
 const LOG_COUNTS_EVERY: Duration = Duration::from_secs(60);
 /// A second without a new connection means that every endpoint list has been updated: a cluster
@@ -48,6 +51,7 @@ const CHECK_STOP_EVERY: Duration = Duration::from_millis(50);
 pub(crate) enum Error {
     /// The CA file cannot be used at start.
     Ca(CaError),
+    Descriptors(TooFewDescriptors),
     Listen(ListenError),
     /// A thread or the signal handler cannot be started.
     Thread(io::Error),
@@ -59,6 +63,7 @@ impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ca(error) => write!(out, "{error}"),
+            Self::Descriptors(error) => write!(out, "{error}"),
             Self::Listen(error) => write!(out, "{error}"),
             Self::Thread(error) => write!(out, "cannot start a thread or signal handler: {error}"),
             Self::Dead(part) => write!(out, "{part} has ended unexpectedly"),
@@ -94,6 +99,8 @@ pub(crate) struct Parts {
     shutdown_timeout: Duration,
     /// [`Counts::total_closed`] when the counts were last logged.
     logged_total: Cell<u64>,
+    /// When it was last logged how many lines were suppressed.
+    suppressed_logged: Cell<Instant>,
 }
 
 /// How the wait for requests in progress ended.
@@ -109,6 +116,8 @@ impl Parts {
     /// listener or thread cannot be had.
     pub(crate) fn start(config: Config) -> Result<Self, Error> {
         let Config { workers, shutdown_delay, shutdown_timeout, .. } = config;
+        let max_connections =
+            connection_limit(&config.max_connections).map_err(Error::Descriptors)?;
         let upstream = Upstream::new(upstream::Settings {
             base: config.upstream_host,
             address: config.upstream_address,
@@ -117,7 +126,6 @@ impl Parts {
             ca_path: config.ca_path,
         });
         let upstream = upstream.map_err(Error::Ca)?;
-        let max_connections = connection_limit(&config.max_connections);
         let mut public = Listener::open(
             config.listen_addr,
             config.listen_port,
@@ -134,15 +142,27 @@ impl Parts {
 
         let Config { cache_ttl, max_stale, revalidate, .. } = config;
         let lifetimes = Lifetimes { cache_ttl, max_stale, revalidate };
-        let cache = Arc::new(Cache::new(lifetimes, workers));
+        let paths = config.issuer.as_ref().map_or_else(Paths::default, |expected| {
+            let (issuer, jwks) = documents::known_paths(expected, &config.jwks_uri);
+            Paths { issuer, jwks }
+        });
+        let cache = Arc::new(Cache::new(lifetimes, workers, paths));
         let publication = Publication {
             jwks_uri: config.jwks_uri,
             discovery_defaults: config.discovery_defaults,
             layout: config.layout,
         };
         let intervals = Intervals { cache_ttl, revalidate };
-        let refresher =
-            Refresher::new(Arc::clone(&cache), upstream, publication, intervals, config.key_grace);
+        let expectations =
+            Expectations { issuer: config.issuer, own_token: config.own_token_check };
+        let refresher = Refresher::new(
+            Arc::clone(&cache),
+            upstream,
+            publication,
+            intervals,
+            config.key_grace,
+            expectations,
+        );
         let thread = thread::Builder::new().name("refresher".to_owned());
         let refresher = thread.spawn(|| refresher.run()).map_err(Error::Thread)?;
 
@@ -153,8 +173,16 @@ impl Parts {
         let admin_address =
             admin.as_ref().map_or_else(|| "off".to_owned(), |admin| admin.address().to_string());
         info!(public:% = public.address(), admin:% = admin_address; "listening");
-        let logged_total = Cell::new(0);
-        Ok(Self { site, public, admin, refresher, shutdown_delay, shutdown_timeout, logged_total })
+        Ok(Self {
+            site,
+            public,
+            admin,
+            refresher,
+            shutdown_delay,
+            shutdown_timeout,
+            logged_total: Cell::new(0),
+            suppressed_logged: Cell::new(Instant::now()),
+        })
     }
 
     /// Returns the signal that asks to stop, or an error when a part has ended.
@@ -163,7 +191,7 @@ impl Parts {
         loop {
             match signals.recv_timeout(CHECK_EVERY) {
                 Ok(signal) => return Ok(signal),
-                Err(RecvTimeoutError::Timeout) => logging::log_suppressed(),
+                Err(RecvTimeoutError::Timeout) => self.log_suppressed(),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Error::Dead("the signal handler"));
                 }
@@ -175,6 +203,13 @@ impl Parts {
             if let Some(part) = self.dead_part() {
                 return Err(Error::Dead(part));
             }
+        }
+    }
+
+    fn log_suppressed(&self) {
+        if self.suppressed_logged.get().elapsed() >= LOG_SUPPRESSED_EVERY {
+            self.suppressed_logged.set(Instant::now());
+            logging::log_suppressed();
         }
     }
 
@@ -195,7 +230,7 @@ impl Parts {
     /// until the end of `SHUTDOWN_TIMEOUT_SECONDS`. A second signal ends the stop at once.
     pub(crate) fn stop(&self, signal: &str, signals: &Receiver<&'static str>) {
         self.site.stop();
-        info!(signal, delay:? = self.shutdown_delay; "stopping");
+        info!(signal, delay_ms = milliseconds(self.shutdown_delay); "stopping");
         let stopped = self.drain(Instant::now(), signals);
         logging::log_suppressed();
         self.log_counts();
@@ -212,12 +247,8 @@ impl Parts {
         let delay_over = started + self.shutdown_delay;
         let stop_accepting_by = delay_over + self.shutdown_timeout / 2;
         let deadline = delay_over + self.shutdown_timeout;
-        let mut suppressed_logged = started;
-        let mut wait_for_signal = || {
-            if suppressed_logged.elapsed() >= CHECK_EVERY {
-                suppressed_logged = Instant::now();
-                logging::log_suppressed();
-            }
+        let wait_for_signal = || {
+            self.log_suppressed();
             signals.recv_timeout(CHECK_STOP_EVERY).is_ok()
         };
         while Instant::now() < delay_over
@@ -283,8 +314,8 @@ fn serve(
 }
 
 /// `MAX_CONNECTIONS`, or fewer when there are not enough descriptors.
-fn connection_limit(requested: &MaxConnections) -> usize {
-    let limit = requested.limit.min(front::affordable_connections());
+fn connection_limit(requested: &MaxConnections) -> Result<usize, TooFewDescriptors> {
+    let limit = requested.limit.min(front::affordable_connections()?);
     if requested.is_given && limit < requested.limit {
         warn!(
             limit, requested = requested.limit,
@@ -292,5 +323,5 @@ fn connection_limit(requested: &MaxConnections) -> usize {
             "connection limit lowered"
         );
     }
-    limit
+    Ok(limit)
 }

@@ -3,16 +3,19 @@
 //! Bytes from outside are escaped here, for all callers, so that no client can forge a line or send
 //! an escape sequence to a terminal. Libraries log only warnings and errors: at `trace` they would
 //! show requests, and with them the token.
+//!
+//! Invariant: no filter hides why the program ends ([`fatal`]).
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::panic;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use env_logger::{Builder, Target};
-use log::kv::{Error, Key, Value, VisitSource};
-use log::{Level, Record, error, warn};
+use log::kv::{Error, Key, Value, VisitSource, VisitValue};
+use log::{Level, Record, info};
 use serde_json::{Map, json};
 
 /// How lines are written, and how many.
@@ -21,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) format: Format,
     /// The most lines per second of each kind that clients can cause.
     pub(crate) lines_per_second: u64,
+    /// Whether lines say which client they are about.
+    pub(crate) clients: bool,
     /// Directives of `env_logger`, known to be valid.
     pub(crate) filter: String,
 }
@@ -33,6 +38,9 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The crates, libraries included, whose lines a filter may name.
+pub(crate) const CRATES: [&str; 5] =
+    [env!("CARGO_CRATE_NAME"), "ureq", "ureq_proto", "rustls", "tiny_http"];
 /// Crates that log only warnings and errors, whatever `RUST_LOG` says.
 const LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 /// The crate whose lines are all dropped: its only line above `debug` is an error of its accept
@@ -88,6 +96,21 @@ static LIMITS: [&RateLimit; 7] =
     [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CLOSED, &SHORTAGE, &PANIC];
 /// `LOG_LINES_PER_SECOND`.
 static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
+/// `LOG_CLIENTS`.
+static CLIENTS: AtomicBool = AtomicBool::new(true);
+/// `LOG_FORMAT`.
+static FORMAT: OnceLock<Format> = OnceLock::new();
+
+/// A value that tells who a client is, if lines may have it: personal data.
+pub(crate) fn client<T>(value: T) -> Option<T> {
+    CLIENTS.load(Ordering::Relaxed).then_some(value)
+}
+
+/// A duration for a key that ends in `_ms`: milliseconds, with three decimals at most. JSON has the
+/// number; text has `duration=0.062ms` for `duration_ms`, and else two or three digits.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
 
 /// Whether one more line of this kind may be written in this second. If not, it is counted.
 pub(crate) fn admits(kind: LineKind) -> bool {
@@ -117,7 +140,7 @@ pub(crate) fn log_suppressed() {
     for limit in LIMITS {
         let count = limit.suppressed.swap(0, Ordering::Relaxed);
         if count > 0 {
-            warn!(kind = limit.kind, count; "log lines suppressed");
+            info!(kind = limit.kind, count; "log lines suppressed");
         }
     }
 }
@@ -125,12 +148,10 @@ pub(crate) fn log_suppressed() {
 /// Starts logging; called once, before any other thread is started.
 pub(crate) fn start(settings: &Settings) {
     MOST.store(settings.lines_per_second, Ordering::Relaxed);
+    CLIENTS.store(settings.clients, Ordering::Relaxed);
+    let format = *FORMAT.get_or_init(|| settings.format);
     let mut builder = Builder::new();
     builder.parse_filters(&settings.filter).target(Target::Stderr);
-    let write = match settings.format {
-        Format::Json => json_line,
-        Format::Text => text_line,
-    };
     builder.format(move |out, record| {
         let is_detail = record.level() > Level::Warn;
         if is_of(record, MUTED_CRATE)
@@ -139,15 +160,36 @@ pub(crate) fn start(settings: &Settings) {
             return Ok(());
         }
         // One write a line, so that those of two threads do not mix.
-        out.write_all(&write(record, SystemTime::now())?)
+        out.write_all(&line(format, record)?)
     });
     builder.init();
     // A panic is logged as a line too, because its text may come from outside.
     panic::set_hook(Box::new(|info| {
         if admits(LineKind::Panic) {
-            error!(panic:% = info; "panic");
+            let panic = text(info);
+            past_the_filter(format_args!("panic"), &[("panic", &*panic)]);
         }
     }));
+}
+
+/// Logs an error that ends the program, whatever `RUST_LOG` says.
+pub(crate) fn fatal(message: fmt::Arguments<'_>) {
+    past_the_filter(message, &[]);
+}
+
+fn past_the_filter(message: fmt::Arguments<'_>, pairs: &[(&str, &str)]) {
+    let format = FORMAT.get().copied().unwrap_or_default();
+    let mut record = Record::builder();
+    let record = record.level(Level::Error).args(message).key_values(&pairs).build();
+    // If stderr cannot be written, nobody can be told.
+    let _ = line(format, &record).and_then(|line| io::stderr().write_all(&line));
+}
+
+fn line(format: Format, record: &Record<'_>) -> io::Result<Vec<u8>> {
+    match format {
+        Format::Json => json_line(record, SystemTime::now()),
+        Format::Text => text_line(record, SystemTime::now()),
+    }
 }
 
 fn is_of(record: &Record<'_>, library: &str) -> bool {
@@ -175,6 +217,13 @@ struct TextPairs<'a> {
 
 impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        if is_none(&value)? {
+            return Ok(());
+        }
+        let duration = key.as_str().strip_suffix("_ms").zip(value.to_f64());
+        if let Some((key, milliseconds)) = duration {
+            return Ok(write_duration(self.line, key, milliseconds)?);
+        }
         self.value.clear();
         // Writing to a string cannot fail.
         let _ = write!(self.value, "{value}");
@@ -189,6 +238,17 @@ impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
     }
 }
 
+/// As `duration=1.234ms`, which kube-oidc-gateway has too; others as `446ms`, `4.5s` or `93s`.
+fn write_duration(line: &mut Vec<u8>, key: &str, milliseconds: f64) -> io::Result<()> {
+    let seconds = milliseconds / 1000.0;
+    match key {
+        "duration" => write!(line, " {key}={milliseconds:.3}ms"),
+        _ if milliseconds < 999.5 => write!(line, " {key}={milliseconds:.0}ms"),
+        _ if seconds < 9.95 => write!(line, " {key}={seconds:.1}s"),
+        _ => write!(line, " {key}={seconds:.0}s"),
+    }
+}
+
 /// Text as printable ASCII, with everything else escaped as in a Rust string; in quotes, a quote is
 /// escaped too.
 struct Text<'a> {
@@ -196,8 +256,8 @@ struct Text<'a> {
     in_quotes: bool,
 }
 
-impl std::fmt::Display for Text<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.text.chars() {
             match character {
                 '\'' => out.write_str("'")?,
@@ -233,7 +293,7 @@ pub(crate) fn json_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<
 }
 
 /// As `to_string`, which panics where the `Display` of a value gives up.
-fn text(value: impl std::fmt::Display) -> String {
+fn text(value: impl fmt::Display) -> String {
     let mut text = String::new();
     // What was written before is kept.
     let _ = write!(text, "{value}");
@@ -244,14 +304,36 @@ struct JsonPairs<'a>(&'a mut Map<String, serde_json::Value>);
 
 impl<'kvs> VisitSource<'kvs> for JsonPairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        let value = match (value.to_u64(), value.to_bool()) {
-            (Some(number), _) => json!(number),
-            (None, Some(truth)) => json!(truth),
-            (None, None) => json!(text(value)),
+        if is_none(&value)? {
+            return Ok(());
+        }
+        let value = match (value.to_u64(), value.to_bool(), value.to_f64()) {
+            (Some(number), _, _) => json!(number),
+            (None, Some(truth), _) => json!(truth),
+            (None, None, Some(number)) => json!(number),
+            (None, None, None) => json!(text(value)),
         };
         self.0.insert(key.to_string(), value);
         Ok(())
     }
+}
+
+/// Whether it is an `Option` without a value, whose key is left out.
+fn is_none(value: &Value<'_>) -> Result<bool, Error> {
+    struct Visitor(bool);
+    impl VisitValue<'_> for Visitor {
+        fn visit_any(&mut self, _: Value<'_>) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn visit_null(&mut self) -> Result<(), Error> {
+            self.0 = true;
+            Ok(())
+        }
+    }
+    let mut visitor = Visitor(false);
+    value.visit(&mut visitor)?;
+    Ok(visitor.0)
 }
 
 #[cfg(test)]
@@ -292,5 +374,28 @@ mod tests {
             let line = text_line(record, SystemTime::UNIX_EPOCH).unwrap();
             assert!(line.ends_with(b"INFO  request path=/openid/v1/jwks reason=\"\"\n"));
         });
+    }
+
+    #[test]
+    fn a_duration_is_short_in_text_and_a_number_in_json() {
+        for (key, micros, text, number) in [
+            ("duration_ms", 62, "duration=0.062ms", "0.062"),
+            ("duration_ms", 4_445_878, "duration=4445.878ms", "4445.878"),
+            ("age_ms", 0, "age=0ms", "0.0"),
+            ("age_ms", 445_878, "age=446ms", "445.878"),
+            ("age_ms", 999_600, "age=1.0s", "999.6"),
+            ("age_ms", 4_449_000, "age=4.4s", "4449.0"),
+            ("age_ms", 9_950_000, "age=10s", "9950.0"),
+            ("age_ms", 3_600_000_000, "age=3600s", "3600000.0"),
+        ] {
+            let pairs = [(key, Some(milliseconds(Duration::from_micros(micros)))), ("none", None)];
+            let mut record = Record::builder();
+            let record = record.args(format_args!("x")).key_values(&pairs).build();
+            let line = text_line(&record, SystemTime::UNIX_EPOCH).unwrap();
+            assert!(line.ends_with(format!(" x {text}\n").as_bytes()), "{text}: {line:?}");
+            let line = json_line(&record, SystemTime::UNIX_EPOCH).unwrap();
+            let end = format!("\"x\",\"{key}\":{number}}}\n");
+            assert!(line.ends_with(end.as_bytes()), "{number}: {line:?}");
+        }
     }
 }

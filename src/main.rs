@@ -32,6 +32,7 @@ mod refresher;
 mod key_sets;
 mod cache;
 mod upstream;
+mod jwt;
 mod notices;
 mod http;
 mod documents;
@@ -44,11 +45,10 @@ mod logging;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use lexopt::Arg;
-use log::error;
-
-use crate::config::{Config, Mistakes, SETTINGS};
+use crate::config::{Config, Lookalike, Mistakes, SETTINGS};
 use crate::lifecycle::{Error, Parts, listen_for_signals};
+use lexopt::Arg;
+use log::{info, warn};
 
 /// Why the program ends without having been asked to.
 enum Fatal {
@@ -61,17 +61,21 @@ impl Fatal {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Arguments(_) | Self::Configuration(_) | Self::Running(Error::Ca(_)) => 2,
-            Self::Running(Error::Listen(_) | Error::Thread(_) | Error::Dead(_)) => 1,
+            Self::Running(
+                Error::Descriptors(_) | Error::Listen(_) | Error::Thread(_) | Error::Dead(_),
+            ) => 1,
         }
     }
 
     fn log(&self) {
         match self {
-            Self::Arguments(error) => error!("{error}; see --help"),
+            Self::Arguments(error) => logging::fatal(format_args!("{error}; see --help")),
             Self::Configuration(mistakes) => {
-                mistakes.sentences.iter().for_each(|mistake| error!("{mistake}"));
+                for mistake in &mistakes.sentences {
+                    logging::fatal(format_args!("{mistake}"));
+                }
             }
-            Self::Running(error) => error!("{error}"),
+            Self::Running(error) => logging::fatal(format_args!("{error}")),
         }
     }
 }
@@ -104,6 +108,11 @@ fn run() -> Result<(), Fatal> {
 }
 
 fn run_parts(config: Config) -> Result<(), Error> {
+    info!(version = env!("CARGO_PKG_VERSION"), settings = config.changed; "starting");
+    for Lookalike { name, setting } in &config.lookalikes {
+        let hint = format!("set {setting} if that was meant");
+        warn!(name, hint; "a variable looks like a setting, and is ignored");
+    }
     // Signals first, so that none of them kills the process while it starts.
     let signals = listen_for_signals()?;
     let parts = Parts::start(config)?;

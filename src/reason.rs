@@ -16,7 +16,13 @@ pub(crate) enum Reason {
     Tls,
     /// It was reached, and what it sent is not TLS, or not HTTP.
     Protocol,
+    /// Status 5xx, or 429.
+    UpstreamError,
     BadDocument,
+    /// Upstream's issuer is not `ISSUER`.
+    IssuerMismatch,
+    /// What is served does not verify the gateway's own token.
+    OwnToken,
     NotFetchedYet,
     TooOld,
     Stopping,
@@ -33,7 +39,10 @@ impl Reason {
             Self::UntrustedCertificate => "untrusted-certificate",
             Self::Tls => "tls",
             Self::Protocol => "protocol",
+            Self::UpstreamError => "upstream-error",
             Self::BadDocument => "bad-document",
+            Self::IssuerMismatch => "issuer-mismatch",
+            Self::OwnToken => "own-token",
             Self::NotFetchedYet => "not-fetched-yet",
             Self::TooOld => "too-old",
             Self::Stopping => "stopping",

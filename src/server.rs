@@ -5,7 +5,7 @@
 //! the worker.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,7 +19,7 @@ use crate::front::{After, Front, FrontError, Id, Inbox, Message, Report, head};
 use crate::http::answer::Bytes;
 use crate::http::{Connection, Request};
 use crate::locks::lock;
-use crate::logging::{self, LineKind};
+use crate::logging::{self, LineKind, milliseconds};
 use crate::site::{Answered, Served, Site};
 
 /// The longest path in an access line, in bytes. Paths are ASCII: the front accepts no others.
@@ -46,7 +46,19 @@ impl fmt::Display for ListenError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { setting, cause } = self;
         match cause {
-            FrontError::Listen { .. } => write!(out, "{cause}; set {setting} to another port"),
+            FrontError::Listen { cause: error, .. } => {
+                write!(out, "{cause}")?;
+                let kind = error.kind();
+                if kind == ErrorKind::AddrInUse {
+                    write!(out, "; set {setting} to another port")?;
+                } else if kind == ErrorKind::PermissionDenied {
+                    write!(out, "; set {setting} to a port from 1024 on")?;
+                } else if kind == ErrorKind::AddrNotAvailable {
+                    let setting = setting.replace("_PORT", "_ADDR");
+                    write!(out, "; set {setting} to an address of this machine")?;
+                }
+                Ok(())
+            }
             FrontError::Lane(_) | FrontError::Io(_) => {
                 write!(out, "cannot serve the listener of {setting}: {cause}")
             }
@@ -255,32 +267,18 @@ impl AccessLine {
         let Self { level, status, bytes, duration, copy } = self;
         let (path, method) = (request.url(), request.method().as_str());
         let path = path.get(..LOGGED_PATH).unwrap_or(path);
-        let duration = Milliseconds(duration);
-        if let Some(Served { is_hit: cache_hit, age, is_stale: stale }) = copy {
-            let age = Seconds(age);
-            log!(level, path:%, status, cache_hit, duration:%, method:%, bytes, age:%, stale;
-                "request");
-        } else {
-            log!(level, path:%, status, cache_hit = false, duration:%, method:%, bytes; "request");
-        }
-    }
-}
-
-/// A duration in an access line, such as `0.062ms`.
-struct Milliseconds(Duration);
-
-impl fmt::Display for Milliseconds {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:.3}ms", self.0.as_secs_f64() * 1000.0)
-    }
-}
-
-/// An age in an access line, such as `0.084s`.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:.3}s", self.0.as_secs_f64())
+        let duration_ms = milliseconds(duration);
+        let cache_hit = copy.as_ref().is_some_and(|copy| copy.is_hit);
+        let age_ms = copy.as_ref().map(|copy| milliseconds(copy.age));
+        let stale = copy.as_ref().map(|copy| copy.is_stale);
+        let value = |name| logging::client(values(request, name).next()).flatten();
+        let peer = value(head::CLIENT).and_then(|client| client.split_once(' '));
+        let peer = peer.map(|(_, peer)| peer);
+        let (user_agent, forwarded_for) = (value("User-Agent"), value("X-Forwarded-For"));
+        log!(
+            level, path:%, status, cache_hit, duration_ms, method:%, bytes, age_ms, stale, peer,
+            user_agent, forwarded_for; "request"
+        );
     }
 }
 

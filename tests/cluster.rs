@@ -544,7 +544,7 @@ fn without_its_binding_the_log_names_the_role_and_the_copy_is_served(run: &mut R
         for pod in MANIFEST.pods() {
             assert_line(
                 &kube::log(NAME, &pod.name),
-                &["fetch failed", "reason=forbidden", ROLE, "serving=\"a copy of"],
+                &["fetch failed", "reason=forbidden", ROLE, "serving=copy"],
             );
         }
         drop(own);
@@ -643,7 +643,7 @@ fn a_revoked_token_is_told_and_survived() {
     println!("   well again {} after the token was replaced", seconds(took));
     for pod in &pods {
         let log = kube::log(NAME, &pod.name);
-        assert_line(&log, &["fetch failed", "reason=unauthorized", "serving=\"a copy of"]);
+        assert_line(&log, &["fetch failed", "reason=unauthorized", "serving=copy"]);
         assert_line(&log, &["upstream recovered"]);
     }
     assert_untouched(&pods, &MANIFEST.pods());
@@ -759,7 +759,7 @@ fn outage(run: &mut Run, deployment: Deployment) {
     assert_untouched(&before, &after);
     for pod in &after {
         let log = kube::log(deployment.namespace, &pod.name);
-        let words = ["fetch failed", "serving=\"a copy of", "hint=\"check whether the API server"];
+        let words = ["fetch failed", "serving=copy", "hint=\"check whether the API server"];
         assert_line(&log, &words);
         assert_line(&log, &["upstream recovered"]);
     }

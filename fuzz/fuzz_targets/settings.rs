@@ -134,6 +134,14 @@ fn valid(config: &Config) {
     if let JwksUri::Fixed(uri) = &config.jwks_uri {
         assert!(HttpsUrl::parse(uri).is_some());
     }
+    if let Some(issuer) = &config.issuer {
+        assert!(HttpsUrl::parse(issuer).is_some() && !issuer.contains(['?', '#']));
+    }
+    let names = SETTINGS.iter().flat_map(|it| [Some(it.name), it.old_name]).flatten();
+    let names: Vec<_> = names.collect();
+    for lookalike in &config.lookalikes {
+        assert!(names.contains(&lookalike.setting) && !names.contains(&&*lookalike.name));
+    }
     for (name, value) in &config.discovery_defaults {
         assert!(!["issuer", "jwks_uri"].contains(&name.as_str()));
         let text = documents::serialise(value, config.layout);

@@ -35,8 +35,9 @@ impl Cache {
     /// An empty cache. Its first round counts as begun, so that requests wait for it.
     ///
     /// `workers` is the number of threads that call [`obtain`](Self::obtain): all but one may wait.
-    pub(crate) fn new(lifetimes: Lifetimes, workers: usize) -> Self {
-        let state = State::new(lifetimes, workers, Instant::now());
+    /// `paths` are those that are known before.
+    pub(crate) fn new(lifetimes: Lifetimes, workers: usize, paths: Paths) -> Self {
+        let state = State::new(lifetimes, workers, paths, Instant::now());
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -86,7 +87,7 @@ impl Cache {
         lock(&self.state).ready(Instant::now())
     }
 
-    /// Whether the last fetch of each document succeeded. If the last round is too old, requests
+    /// Whether the last fetch of each document succeeded and nothing else is wrong. If the last round is too old, requests
     /// another one, whose outcome a later call will see.
     pub(crate) fn healthy(&self) -> Result<(), Reason> {
         let Health { state, requests_round } = lock(&self.state).health(Instant::now());
@@ -125,6 +126,16 @@ impl Cache {
     /// The fetch of `kind` failed; its copy stays.
     pub(crate) fn fail(&self, kind: Kind, reason: Reason) {
         lock(&self.state).fail(kind, reason);
+    }
+
+    /// What is wrong though both documents are fetched: `/healthz` says so.
+    pub(crate) fn set_complaint(&self, complaint: Option<Reason>) {
+        lock(&self.state).set_complaint(complaint);
+    }
+
+    /// Why `kind` cannot be served; `None` when it can be.
+    pub(crate) fn missing(&self, kind: Kind) -> Option<Reason> {
+        lock(&self.state).missing(kind, Instant::now())
     }
 
     /// Ends the complete round that began at `started`. The next one is due `pause` after `started`,

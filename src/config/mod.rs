@@ -5,11 +5,13 @@
 //! mistakes are found before any is logged. A file that a setting names is read here once, so that
 //! an unreadable one is found at start. Its contents are for `upstream`, which reads it again.
 
+mod names;
 mod settings;
 mod source;
 mod values;
 
 use std::ffi::OsString;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,12 +21,13 @@ use serde_json::{Map, Value};
 pub(crate) use settings::SETTINGS;
 use settings::{
     ADMIN_ADDR, ADMIN_PORT, CACHE_TTL_MINUTES, CACHE_TTL_SECONDS, CLIENT_CACHE_TTL_SECONDS,
-    DISCOVERY_DEFAULTS, JWKS_URI, KEY_GRACE_SECONDS, LISTEN_ADDR, LISTEN_PORT, LOG_FORMAT,
-    LOG_LINES_PER_SECOND, MAX_CONNECTIONS, MAX_STALE_SECONDS, PRETTY_PRINT_JSON,
-    REVALIDATE_SECONDS, RUST_LOG, SA_CA_CERT_PATH, SA_TOKEN_PATH, SHARED_CACHE_TTL_SECONDS,
-    SHUTDOWN_DELAY_SECONDS, SHUTDOWN_TIMEOUT_SECONDS, UPSTREAM_HOST, UPSTREAM_TIMEOUT_SECONDS,
-    WORKERS,
+    DISCOVERY_DEFAULTS, ISSUER, JWKS_URI, KEY_GRACE_SECONDS, LISTEN_ADDR, LISTEN_PORT, LOG_CLIENTS,
+    LOG_FORMAT, LOG_LINES_PER_SECOND, MAX_CONNECTIONS, MAX_STALE_SECONDS, OWN_TOKEN_CHECK,
+    PRETTY_PRINT_JSON, REVALIDATE_SECONDS, RUST_LOG, SA_CA_CERT_PATH, SA_TOKEN_PATH,
+    SHARED_CACHE_TTL_SECONDS, SHUTDOWN_DELAY_SECONDS, SHUTDOWN_TIMEOUT_SECONDS, UPSTREAM_HOST,
+    UPSTREAM_TIMEOUT_SECONDS, WORKERS,
 };
+pub(crate) use source::Lookalike;
 use source::Source;
 use values::Range;
 
@@ -64,6 +67,9 @@ pub(crate) struct Config {
     pub(crate) layout: Layout,
     pub(crate) token_path: PathBuf,
     pub(crate) ca_path: PathBuf,
+    /// Valid as an issuer; `None`: any is served without a complaint.
+    pub(crate) issuer: Option<String>,
+    pub(crate) own_token_check: bool,
     pub(crate) jwks_uri: JwksUri,
     /// Has neither `issuer` nor `jwks_uri`.
     pub(crate) discovery_defaults: Map<String, Value>,
@@ -76,6 +82,10 @@ pub(crate) struct Config {
     /// At most 300 s.
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log: logging::Settings,
+    /// The settings that are given and differ from their defaults, for the log.
+    pub(crate) changed: String,
+    /// Variables that are ignored, and were perhaps meant to be settings.
+    pub(crate) lookalikes: Vec<Lookalike>,
 }
 
 /// The connection limit of the public listener.
@@ -136,6 +146,8 @@ impl Config {
             layout: source.parsed(&PRETTY_PRINT_JSON, values::layout).unwrap_or(Layout::Pretty),
             token_path: source.file(&SA_TOKEN_PATH),
             ca_path: source.file(&SA_CA_CERT_PATH),
+            issuer: source.optional(&ISSUER, values::issuer),
+            own_token_check: source.parsed(&OWN_TOKEN_CHECK, values::switch).unwrap_or_default(),
             jwks_uri: source.parsed(&JWKS_URI, values::jwks_uri).unwrap_or(JwksUri::Auto),
             discovery_defaults: source
                 .parsed(&DISCOVERY_DEFAULTS, values::discovery_defaults)
@@ -145,6 +157,8 @@ impl Config {
             shutdown_delay: source.seconds(&SHUTDOWN_DELAY_SECONDS, &shutdown_range),
             shutdown_timeout: source.seconds(&SHUTDOWN_TIMEOUT_SECONDS, &shutdown_range),
             log: log(&mut source),
+            changed: source.changed(),
+            lookalikes: mem::take(&mut source.lookalikes),
         };
         if source.mistakes.is_empty() {
             Ok(config)
@@ -224,6 +238,7 @@ fn log(source: &mut Source) -> logging::Settings {
         lines_per_second: source
             .parsed(&LOG_LINES_PER_SECOND, |text| values::whole(text, 1, 1_000_000))
             .unwrap_or_default(),
+        clients: source.parsed(&LOG_CLIENTS, values::switch).unwrap_or_default(),
         filter: source
             .parsed(&RUST_LOG, values::log_filter)
             .unwrap_or_else(|| RUST_LOG.default.to_owned()),

@@ -123,6 +123,18 @@ pub(super) const SA_CA_CERT_PATH: Setting = setting(
     "the CA of the API server's certificate",
 )
 .with_old_name("CA_CERT_PATH");
+pub(super) const ISSUER: Setting = setting(
+    "ISSUER",
+    "",
+    "an https URL without query and fragment",
+    "the issuer that upstream must have, byte for byte, or /healthz says 503; unset: any",
+);
+pub(super) const OWN_TOKEN_CHECK: Setting = setting(
+    "OWN_TOKEN_CHECK",
+    "on",
+    "on or off",
+    "whether /healthz says 503 when what is served does not verify the gateway's own token",
+);
 pub(super) const JWKS_URI: Setting = setting(
     "JWKS_URI",
     "auto",
@@ -167,6 +179,12 @@ pub(super) const LOG_LINES_PER_SECOND: Setting = setting(
     "a whole number from 1 to 1000000",
     "limit per second on each kind of log line that clients can cause; the rest is counted",
 );
+pub(super) const LOG_CLIENTS: Setting = setting(
+    "LOG_CLIENTS",
+    "on",
+    "on or off",
+    "whether log lines have clients' addresses and User-Agent, which are personal data",
+);
 pub(super) const RUST_LOG: Setting = setting(
     "RUST_LOG",
     "info",
@@ -175,7 +193,7 @@ pub(super) const RUST_LOG: Setting = setting(
 );
 
 /// All settings in the order of `--help` and the README.
-pub(crate) const SETTINGS: [Setting; 25] = [
+pub(crate) const SETTINGS: [Setting; 28] = [
     LISTEN_ADDR,
     LISTEN_PORT,
     ADMIN_ADDR,
@@ -192,6 +210,8 @@ pub(crate) const SETTINGS: [Setting; 25] = [
     PRETTY_PRINT_JSON,
     SA_TOKEN_PATH,
     SA_CA_CERT_PATH,
+    ISSUER,
+    OWN_TOKEN_CHECK,
     JWKS_URI,
     DISCOVERY_DEFAULTS,
     WORKERS,
@@ -200,5 +220,6 @@ pub(crate) const SETTINGS: [Setting; 25] = [
     SHUTDOWN_TIMEOUT_SECONDS,
     LOG_FORMAT,
     LOG_LINES_PER_SECOND,
+    LOG_CLIENTS,
     RUST_LOG,
 ];

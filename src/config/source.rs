@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::names;
 use super::settings::{SETTINGS, Setting};
 use super::values::{Range, seconds};
 
@@ -14,21 +15,35 @@ use super::values::{Range, seconds};
 /// "Accessing the API from a Pod".
 const SERVICE: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
 
+/// The longest value of a setting in the log, in characters.
+const LOGGED_VALUE: usize = 200;
+
 /// The settings that are given, by name; their values are trimmed and not empty.
 pub(super) struct Source {
     variables: BTreeMap<String, String>,
     /// One sentence each.
     pub(super) mistakes: Vec<String>,
+    pub(super) lookalikes: Vec<Lookalike>,
+}
+
+/// A variable that is no setting, and has almost the name of one.
+#[derive(Debug)]
+pub(crate) struct Lookalike {
+    pub(crate) name: String,
+    pub(crate) setting: &'static str,
 }
 
 impl Source {
     pub(super) fn new(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
-        let mut source = Self { variables: BTreeMap::new(), mistakes: Vec::new() };
+        let mut source =
+            Self { variables: BTreeMap::new(), mistakes: Vec::new(), lookalikes: Vec::new() };
         for (name, value) in variables {
             let Ok(name) = name.into_string() else { continue };
             let is_setting =
                 SETTINGS.iter().any(|it| it.name == name || it.old_name == Some(&name));
             if !is_setting && !SERVICE.contains(&&*name) {
+                let setting = names::similar(&name);
+                source.lookalikes.extend(setting.map(|setting| Lookalike { name, setting }));
                 continue;
             }
             match value.into_string() {
@@ -53,6 +68,19 @@ impl Source {
     /// Whether `setting` was given under its own name.
     pub(super) fn is_given(&self, setting: &Setting) -> bool {
         self.variables.contains_key(setting.name)
+    }
+
+    /// The settings that are given and differ from their defaults: names and values, in the order of
+    /// [`SETTINGS`].
+    pub(super) fn changed(&self) -> String {
+        let changed = SETTINGS.iter().flat_map(|setting| {
+            let names = [Some(setting.name), setting.old_name].into_iter().flatten();
+            names.filter_map(|name| {
+                let value = self.variables.get(name).filter(|value| *value != setting.default)?;
+                Some(format!("{name}={}", value.chars().take(LOGGED_VALUE).collect::<String>()))
+            })
+        });
+        changed.collect::<Vec<_>>().join(" ")
     }
 
     pub(super) fn add_mistake(&mut self, name: &str, value: &str, must_be: &str) {

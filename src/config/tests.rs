@@ -76,6 +76,12 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("SHUTDOWN_TIMEOUT_SECONDS", "-0"),
         ("LOG_FORMAT", "JSON"),
         ("RUST_LOG", "loud=very"),
+        ("RUST_LOG", "verbose"),
+        ("RUST_LOG", "info,inof"),
+        ("ISSUER", "http://issuer.example"),
+        ("ISSUER", "https://issuer.example/?a"),
+        ("OWN_TOKEN_CHECK", "yes"),
+        ("LOG_CLIENTS", "true"),
     ] {
         let mistakes = parse(&[(name, value)]).err().unwrap_or_default();
         assert_eq!(mistakes.len(), 1, "{name}={value}: {mistakes:?}");
@@ -93,7 +99,7 @@ fn all_mistakes_are_named_at_once() {
 #[test]
 fn each_valid_value_is_used() {
     type Shows = fn(&Config) -> String;
-    let cases: [(&str, &str, Shows, &str); 24] = [
+    let cases: [(&str, &str, Shows, &str); 28] = [
         ("LISTEN_ADDR", "::1", |it| format!("{:?}", it.listen_addr), "Some(::1)"),
         ("LISTEN_ADDR", "[::]", |it| format!("{:?}", it.listen_addr), "Some(::)"),
         ("LISTEN_ADDR", "::1", |it| format!("{:?}", it.admin_addr), "Some(::1)"),
@@ -142,6 +148,20 @@ fn each_valid_value_is_used() {
             "16 true",
         ),
         ("LOG_FORMAT", "json", |it| format!("{:?}", it.log.format), "Json"),
+        (
+            "ISSUER",
+            "https://a.example/",
+            |it| format!("{:?}", it.issuer),
+            "Some(\"https://a.example/\")",
+        ),
+        ("OWN_TOKEN_CHECK", "off", |it| it.own_token_check.to_string(), "false"),
+        ("LOG_CLIENTS", "off", |it| it.log.clients.to_string(), "false"),
+        (
+            "WORKERS",
+            "2",
+            |it| it.changed.clone(),
+            "SA_TOKEN_PATH=Cargo.toml SA_CA_CERT_PATH=Cargo.toml WORKERS=2",
+        ),
         ("RUST_LOG", "debug,ureq=trace", |it| it.log.filter.clone(), "debug,ureq=trace"),
     ];
     for (name, value, shows, expected) in cases {

@@ -7,10 +7,13 @@ use std::time::Duration;
 use http::Uri;
 use serde_json::{Map, Value};
 
-use crate::documents::{JwksUri, Layout};
+use crate::documents::{self, JwksUri, Layout};
 use crate::json;
 use crate::logging;
 use crate::url::HttpsUrl;
+
+/// The levels of `RUST_LOG`.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The range of a duration, in seconds.
 pub(super) struct Range {
@@ -53,6 +56,10 @@ pub(super) fn layout(text: &str) -> Option<Layout> {
         "false" | "0" => Some(Layout::Compact),
         _ => None,
     }
+}
+
+pub(super) fn issuer(text: &str) -> Option<String> {
+    documents::is_issuer(text).then(|| text.to_owned())
 }
 
 pub(super) fn jwks_uri(text: &str) -> Option<JwksUri> {
@@ -100,7 +107,26 @@ pub(super) fn log_format(text: &str) -> Option<logging::Format> {
     }
 }
 
-/// Directives of `env_logger`, unchanged if they are valid.
+/// `on` or `off`.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// Directives of `env_logger`, unchanged if they are valid. It would read a word that is no level as
+/// the name of a crate, and log nothing: here a bare word must be one that can be logged.
 pub(super) fn log_filter(text: &str) -> Option<String> {
-    env_filter::Builder::new().try_parse(text).ok().map(|_| text.to_owned())
+    let directives = text.split('/').next().unwrap_or_default().split(',').map(str::trim);
+    let is_known = |word: &str| {
+        let name = word.split("::").next().unwrap_or_default();
+        word.is_empty()
+            || word.contains('=')
+            || LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
+            || logging::CRATES.contains(&name)
+    };
+    let is_valid = env_filter::Builder::new().try_parse(text).is_ok();
+    (is_valid && directives.into_iter().all(is_known)).then(|| text.to_owned())
 }

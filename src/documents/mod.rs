@@ -205,10 +205,15 @@ pub(crate) fn check_discovery(bytes: &[u8]) -> Result<Discovery, Refused> {
     let Value::Object(members) = value else { return Err(Refused::NotAnObject) };
     let issuer = string(&members, "issuer")?;
     let jwks_uri = string(&members, "jwks_uri")?;
-    if issuer.contains(['?', '#']) || HttpsUrl::parse(&issuer).is_none() {
+    if !is_issuer(&issuer) {
         return Err(Refused::Issuer(issuer));
     }
     Ok(Discovery { members, issuer, jwks_uri })
+}
+
+/// Whether it is an https URL without query and fragment: `OpenID` Connect Discovery 1.0 §3.
+pub(crate) fn is_issuer(text: &str) -> bool {
+    !text.contains(['?', '#']) && HttpsUrl::parse(text).is_some()
 }
 
 fn string(members: &Map<String, Value>, name: &'static str) -> Result<String, Refused> {
@@ -225,11 +230,9 @@ pub(crate) fn publish(
 ) -> Result<Published, Refused> {
     let Discovery { mut members, issuer, jwks_uri: upstream_jwks_uri } = discovery;
     let Some(issuer_url) = HttpsUrl::parse(&issuer) else { return Err(Refused::Issuer(issuer)) };
-    let issuer_path = issuer_url.path.strip_suffix('/').unwrap_or(&issuer_url.path).to_owned();
-    let at_issuer = |uri: &str| HttpsUrl::parse(uri).filter(|uri| uri.same_origin(&issuer_url));
 
     let (jwks_uri, because) = match jwks_uri {
-        JwksUri::Auto if at_issuer(&upstream_jwks_uri).is_some() => {
+        JwksUri::Auto if path_at(&issuer_url, &upstream_jwks_uri).is_some() => {
             (upstream_jwks_uri, "upstream's is at the issuer's scheme, host and port")
         }
         JwksUri::Auto => {
@@ -250,10 +253,32 @@ pub(crate) fn publish(
             members.insert(name.clone(), value.clone());
         }
     }
-    let jwks_path = at_issuer(&jwks_uri).map(|uri| uri.path);
+    let issuer_path = below(&issuer_url).to_owned();
+    let jwks_path = path_at(&issuer_url, &jwks_uri);
     let internal_issuer = is_internal(&issuer_url.host);
     let value = Value::Object(members);
     Ok(Published { value, issuer, jwks_uri, because, issuer_path, jwks_path, internal_issuer })
+}
+
+/// The path of an issuer's URL without a slash at its end.
+fn below(issuer: &HttpsUrl) -> &str {
+    issuer.path.strip_suffix('/').unwrap_or(&issuer.path)
+}
+
+/// The path of `uri` if it has the issuer's origin.
+fn path_at(issuer: &HttpsUrl, uri: &str) -> Option<String> {
+    HttpsUrl::parse(uri).filter(|uri| uri.same_origin(issuer)).map(|uri| uri.path)
+}
+
+/// The paths of `issuer` and of a published `jwks_uri` as far as they are known before a discovery
+/// document is: `None` for the first if it is no issuer, for the second if it depends on upstream.
+pub(crate) fn known_paths(issuer: &str, jwks_uri: &JwksUri) -> (Option<String>, Option<String>) {
+    let Some(issuer) = HttpsUrl::parse(issuer) else { return (None, None) };
+    let jwks_path = match jwks_uri {
+        JwksUri::Fixed(uri) => path_at(&issuer, uri),
+        JwksUri::Auto | JwksUri::Upstream => None,
+    };
+    (Some(below(&issuer).to_owned()), jwks_path)
 }
 
 /// Checks a key set: at least one key, each an object with a string `kty`, and all of them public.

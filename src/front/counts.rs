@@ -58,19 +58,20 @@ impl Counts {
         if !logging::admits(line) {
             return;
         }
+        let peer = logging::client(peer);
         match event {
             Event::Refused(Refusal { status, because }) => {
-                info!(status, reason = because, peer:%; "refused");
+                info!(status, reason = because, peer; "refused");
             }
             Event::Evicted => {
-                info!(reason = "longest idle, and the connection limit is reached", peer:%; "evicted");
+                info!(reason = "longest idle, and the connection limit is reached", peer; "evicted");
             }
             Event::Unread => {
-                info!(reason = "the client does not read the answer", peer:%; "closed");
+                info!(reason = "the client does not read the answer", peer; "closed");
             }
-            Event::Unanswered => warn!(reason = "no worker answered in time", peer:%; "closed"),
+            Event::Unanswered => warn!(reason = "no worker answered in time", peer; "closed"),
             Event::Rejected => {
-                warn!(reason = "the kernel has no memory to watch it", peer:%; "closed");
+                warn!(reason = "the kernel has no memory to watch it", peer; "closed");
             }
         }
     }

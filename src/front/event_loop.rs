@@ -178,7 +178,8 @@ impl Loop {
                 }
                 Accepted::Shortage(error) => {
                     if logging::admits(LineKind::Shortage) {
-                        warn!(error:%; "cannot accept a connection, retrying");
+                        let hint = "raise the limit of descriptors (ulimit -n), or of memory";
+                        warn!(error:%, hint; "cannot accept a connection, retrying");
                     }
                     self.acceptor.pause(now + SHORTAGE_PAUSE);
                     return Ok(());

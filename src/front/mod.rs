@@ -32,7 +32,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use log::error;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tiny_http::Server;
 
@@ -40,6 +39,8 @@ pub(crate) use counts::{Counts, Report};
 use event_loop::Loop;
 pub(crate) use inbox::{After, Id, Inbox, Message};
 use lane::LaneError;
+
+use crate::logging;
 
 /// How long the front may take to report. It never waits for a client, so this is ample.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -75,15 +76,36 @@ impl fmt::Display for FrontError {
     }
 }
 
+/// The least limit of descriptors: a start needs some 20.
+const MIN_DESCRIPTORS: usize = 32;
+
+/// The limit of descriptors, which is below [`MIN_DESCRIPTORS`].
+#[derive(Debug)]
+pub(crate) struct TooFewDescriptors(usize);
+
+impl fmt::Display for TooFewDescriptors {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(limit) = self;
+        write!(
+            out,
+            "the hard limit of descriptors is {limit}: it must be at least {MIN_DESCRIPTORS} \
+             (ulimit -Hn)"
+        )
+    }
+}
+
 /// Raises the soft limit of descriptors to the hard one (getrlimit(2), `RLIMIT_NOFILE`). Returns
 /// how many public connections that allows, at one descriptor each.
-pub(crate) fn affordable_connections() -> usize {
+pub(crate) fn affordable_connections() -> Result<usize, TooFewDescriptors> {
     let limit = getrlimit(Resource::Nofile);
     // Any process may do so. If a sandbox forbids it, the soft limit applies.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    limit.saturating_sub(OTHER_DESCRIPTORS).max(FEWEST)
+    if limit < MIN_DESCRIPTORS {
+        return Err(TooFewDescriptors(limit));
+    }
+    Ok(limit.saturating_sub(OTHER_DESCRIPTORS).max(FEWEST))
 }
 
 impl Front {
@@ -106,7 +128,7 @@ impl Front {
             .name(name.to_owned())
             .spawn(move || {
                 let ended = front.run();
-                error!("the front cannot continue: {ended}");
+                logging::fatal(format_args!("the front cannot continue: {ended}"));
             })
             .map_err(FrontError::Io)?;
         Ok(Self { address, server, inbox, thread })

@@ -4,27 +4,31 @@
 //! fetches, checks and stores them, and logs what changed. The refresher also decides when the next
 //! round is due.
 
-use std::collections::BTreeSet;
+mod alternation;
+mod own_token;
+mod pauses;
+mod report;
+
 use std::hash::{BuildHasher as _, RandomState};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use log::{Level, debug, error, info, log, warn};
+use log::debug;
 
 use crate::cache::{Cache, Confirmed, Round};
-use crate::documents::{self, Jwks, Kind, MAX_SERVED_BYTES, Publication, Published, Refused};
+use crate::documents::{self, Jwks, Kind, MAX_SERVED_BYTES, Publication, Refused};
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::key_sets::KeySets;
-use crate::notices::Notices;
+use crate::logging::milliseconds;
+use crate::reason::Reason;
 use crate::upstream::{Failure, Upstream};
 
-/// The first pause after a failure.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// The longest pause after a failure, even if `CACHE_TTL_SECONDS` is longer: the end of an outage
-/// should be noticed within a minute.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+use own_token::{OwnToken, State};
+use pauses::{refresh_pause, retry_pause};
+use report::Report;
+
 /// The longest pause while API servers publish different key sets.
 const WHILE_SETS_DIFFER: Duration = Duration::from_secs(5);
 /// The `max-age` of a kube-apiserver that signs itself. One that is shorter comes from an external
@@ -51,15 +55,26 @@ pub(crate) struct Refresher {
     /// The key set could not be fetched, or not be used, last time.
     keys_failed: bool,
     key_sets: KeySets,
-    /// The `kid`s of the key set that is held.
-    kids: BTreeSet<String>,
     /// The least `max-age` of this round that counts.
     max_age: Option<Duration>,
     /// Of the last discovery document of upstream, whether it can be published or not.
     issuer: Option<String>,
-    /// The issuer and the `jwks_uri` that were last logged.
-    logged: Option<(String, String)>,
-    notices: Notices<Topic>,
+    /// Of the discovery document that is served.
+    served_issuer: Option<String>,
+    /// `ISSUER`.
+    expected_issuer: Option<String>,
+    /// `None`: `OWN_TOKEN_CHECK` is off.
+    own_token: Option<OwnToken>,
+    is_own_token_refused: bool,
+    report: Report,
+}
+
+/// What `/healthz` says 503 for besides fetches that fail.
+pub(crate) struct Expectations {
+    /// The issuer that upstream must have.
+    pub(crate) issuer: Option<String>,
+    /// What is served must verify the gateway's own token.
+    pub(crate) own_token: bool,
 }
 
 /// What came of a round.
@@ -71,23 +86,14 @@ enum Outcome {
     Failed,
 }
 
-/// What lasts and is logged now and then.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Topic {
-    FetchFailed(Kind),
-    KidOfTwo,
-    KeyChanged,
-    LargeKeySet,
-    Panic,
-}
-
 impl Refresher {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         cache: Arc<Cache>,
         upstream: Upstream,
         publication: Publication,
         intervals: Intervals,
         key_grace: Duration,
+        expectations: Expectations,
     ) -> Self {
         Self {
             cache,
@@ -98,11 +104,13 @@ impl Refresher {
             failed_rounds: 0,
             keys_failed: false,
             key_sets: KeySets::new(key_grace),
-            kids: BTreeSet::new(),
             max_age: None,
             issuer: None,
-            logged: None,
-            notices: Notices::new(),
+            served_issuer: None,
+            expected_issuer: expectations.issuer,
+            own_token: expectations.own_token.then(|| OwnToken::new(SystemTime::now())),
+            is_own_token_refused: false,
+            report: Report::new(Instant::now()),
         }
     }
 
@@ -113,23 +121,27 @@ impl Refresher {
             let started = Instant::now();
             let retry_in = retry_pause(self.failures, self.intervals.cache_ttl, jitter());
             self.upstream.begin_round();
+            self.report.begin_round();
             self.max_age = None;
-            let round = panic::catch_unwind(AssertUnwindSafe(|| match asked {
-                Round::Complete => self.complete_round(retry_in),
-                Round::Keys => self.keys_round(retry_in),
+            let round = panic::catch_unwind(AssertUnwindSafe(|| {
+                let outcome = match asked {
+                    Round::Complete => self.complete_round(retry_in),
+                    Round::Keys => self.keys_round(retry_in),
+                };
+                let wants_round = self.check_own_token(&outcome);
+                (outcome, wants_round)
             }));
-            let outcome = round.unwrap_or_else(|_| {
-                if self.notices.is_due(Topic::Panic, "", Instant::now()) {
-                    error!(retry_in:? = retry_in; "a round panicked, which is a bug in this program");
-                }
-                Outcome::Failed
+            let (outcome, wants_round) = round.unwrap_or_else(|_| {
+                self.report.panicked(retry_in);
+                (Outcome::Failed, false)
             });
+            self.cache.set_complaint(self.complaint());
             match (asked, outcome) {
                 (_, Outcome::Complete) => {
                     let pause = self.pause_after_success();
-                    self.cache.end_round(started, pause);
+                    self.cache.end_round(started, if wants_round { Duration::ZERO } else { pause });
                 }
-                (_, Outcome::Keys) => self.cache.end_keys_round(None),
+                (_, Outcome::Keys) => self.cache.end_keys_round(wants_round.then_some(started)),
                 (Round::Complete, Outcome::Failed) => {
                     let pause = self.pause_after_failure(retry_in);
                     self.cache.end_round(started, pause);
@@ -140,17 +152,14 @@ impl Refresher {
                     self.cache.end_keys_round(Some(started + retry_in));
                 }
             }
+            self.report_what_is_served();
         }
     }
 
     /// Notes a round that brought both documents; returns the pause after it.
     fn pause_after_success(&mut self) -> Duration {
         if self.failed_rounds > 0 {
-            // Where API servers that work and that do not are asked in turn, once a minute.
-            let failures = [Kind::Discovery, Kind::Jwks].map(Topic::FetchFailed);
-            let ended = failures.iter().filter(|topic| self.notices.end(topic)).count();
-            let level = if ended > 0 { Level::Info } else { Level::Debug };
-            log!(level, failed_rounds = self.failed_rounds; "upstream recovered");
+            self.report.recovered(self.failed_rounds);
         }
         (self.failures, self.failed_rounds) = (0, 0);
         let mut pause = refresh_pause(self.intervals.cache_ttl, jitter());
@@ -160,7 +169,7 @@ impl Refresher {
         if let (Some(max_age), Some(revalidate)) = (self.max_age, self.intervals.revalidate) {
             pause = pause.min(max_age.max(revalidate));
         }
-        debug!(next_in:? = pause; "refreshed");
+        debug!(next_in_ms = milliseconds(pause); "refreshed");
         pause
     }
 
@@ -215,10 +224,12 @@ impl Refresher {
     fn store_discovery(&mut self, bytes: &[u8], confirmed: Confirmed) -> Result<(), Refused> {
         let Publication { jwks_uri, discovery_defaults, layout } = &self.publication;
         let discovery = documents::check_discovery(bytes)?;
+        self.report.issuer(discovery.issuer(), self.expected_issuer.as_deref());
         self.issuer = Some(discovery.issuer().to_owned());
         let published = documents::publish(discovery, jwks_uri, discovery_defaults)?;
         let body = documents::serialise(&published.value, *layout)?;
-        self.log_published(&published);
+        self.report.published(&published);
+        self.served_issuer = Some(published.issuer);
         let paths = Paths { issuer: Some(published.issuer_path), jwks: published.jwks_path };
         self.store(Kind::Discovery, body, confirmed, Some(paths));
         Ok(())
@@ -238,6 +249,7 @@ impl Refresher {
 
     /// Stores the key set, with keys of earlier rounds; returns whether it can be published.
     fn store_keys(&mut self, jwks: &Jwks, confirmed: Confirmed, retry_in: Duration) -> bool {
+        self.report.listed(&jwks.keys);
         let mut key_sets = self.key_sets.with(&jwks.keys, self.issuer.as_deref(), confirmed.at);
         let (body, is_large) = loop {
             let value = jwks.with_keys(key_sets.keys().cloned().collect());
@@ -253,7 +265,7 @@ impl Refresher {
         };
         let bytes = body.len();
         self.store(Kind::Jwks, body, confirmed, None);
-        self.log_keys(&key_sets, is_large.then_some(bytes));
+        self.report.keys(&key_sets, &self.key_sets, is_large.then_some(bytes));
         self.key_sets = key_sets;
         true
     }
@@ -268,108 +280,53 @@ impl Refresher {
     fn store(&self, kind: Kind, body: Vec<u8>, confirmed: Confirmed, paths: Option<Paths>) {
         let bytes = body.len();
         if self.cache.store(kind, Representation::new(kind, body), confirmed, paths) {
-            info!(document = kind.name(), bytes; "document changed");
+            self.report.changed(kind, bytes);
         }
     }
 
     fn note_failure(&mut self, kind: Kind, failure: &Failure, retry_in: Duration) {
-        let (reason, hint) = (failure.reason(), failure.hint());
-        self.cache.fail(kind, reason);
-        let now = Instant::now();
-        // Two errors of one kind differ in times and the like.
-        let is_due = self.notices.is_due(Topic::FetchFailed(kind), hint, now);
-        let level = if is_due { Level::Warn } else { Level::Debug };
-        let serving = match self.cache.snapshot().copy(kind, now) {
-            Some(copy) => format!("a copy of {:.1}s", copy.age.as_secs_f64()),
-            None => "nothing".to_owned(),
+        self.cache.fail(kind, failure.reason());
+        let copy = self.cache.snapshot().copy(kind, Instant::now());
+        self.report.fetch_failed(kind, failure, copy.map(|copy| copy.age), retry_in);
+    }
+
+    /// Checks the gateway's own token against what is served; returns whether another round may help.
+    fn check_own_token(&mut self, outcome: &Outcome) -> bool {
+        let Some(own_token) = &mut self.own_token else { return false };
+        if matches!(outcome, Outcome::Failed) {
+            own_token.interrupt();
+            return false;
+        }
+        let (Some(issuer), Some(token)) = (&self.served_issuer, self.upstream.token()) else {
+            return false;
         };
-        log!(
-            level, document = kind.name(), reason = reason.word(), error:% = failure,
-            hint, serving:%, retry_in:? = retry_in; "fetch failed"
-        );
+        let time = (Instant::now(), SystemTime::now());
+        let keys: Vec<_> = self.key_sets.keys().collect();
+        let checked = own_token.check(token.text(), issuer, &keys, time);
+        self.report.own_token(&checked, issuer);
+        self.is_own_token_refused = matches!(checked.state, State::Failed(_));
+        checked.wants_round
     }
 
-    /// Logs what is new about the keys. `large` is the length of a set that is large.
-    fn log_keys(&mut self, key_sets: &KeySets, large: Option<usize>) {
-        let kids = key_sets.keys().filter_map(documents::kid).map(ToOwned::to_owned).collect();
-        for kid in self.kids.difference(&kids) {
-            info!(kid:%; "signing key removed");
-        }
-        for kid in kids.difference(&self.kids) {
-            info!(kid:%; "signing key added");
-        }
-        self.kids = kids;
-        let now = Instant::now();
-        for kid in key_sets.changed_kids(&self.key_sets) {
-            if self.notices.is_due(Topic::KeyChanged, kid, now) {
-                let hint = "a kid should name one key for ever: relying parties keep keys by it";
-                warn!(kid:%, hint; "signing key changed");
-            }
-        }
-        match key_sets.kid_of_two() {
-            Some(kid) if self.notices.is_due(Topic::KidOfTwo, kid, now) => {
-                let hint = "both are served, and relying parties may try one of them only";
-                warn!(kid:%, hint; "two signing keys have one kid");
-            }
-            Some(_) => {}
-            None if self.notices.end(&Topic::KidOfTwo) => {
-                info!("each signing key has a kid of its own again");
-            }
-            None => {}
-        }
-        match large {
-            Some(bytes) if self.notices.is_due(Topic::LargeKeySet, "", now) => {
-                let hint =
-                    "relying parties with Nimbus refuse more than 51200 bytes: remove old keys";
-                warn!(bytes, hint; "the key set is large, and served without indentation");
-            }
-            Some(_) => {}
-            None if self.notices.end(&Topic::LargeKeySet) => {
-                info!("the key set is no longer large");
-            }
-            None => {}
+    /// What `/healthz` complains about besides fetches that fail.
+    fn complaint(&self) -> Option<Reason> {
+        let is_expected =
+            self.expected_issuer.is_none() || self.expected_issuer == self.served_issuer;
+        if self.served_issuer.is_some() && !is_expected {
+            Some(Reason::IssuerMismatch)
+        } else {
+            self.is_own_token_refused.then_some(Reason::OwnToken)
         }
     }
 
-    /// Logs the issuer and the `jwks_uri` if they differ from those logged last.
-    fn log_published(&mut self, published: &Published) {
-        let Published { issuer, jwks_uri, because, jwks_path, internal_issuer, .. } = published;
-        let now = Some((issuer.clone(), jwks_uri.clone()));
-        if self.logged == now {
-            return;
+    /// Notes for the log which documents can be served after a round.
+    fn report_what_is_served(&mut self) {
+        for kind in [Kind::Discovery, Kind::Jwks] {
+            let now = Instant::now();
+            let too_old_for = self.cache.snapshot().too_old_for(kind, now);
+            self.report.serves(kind, self.cache.missing(kind).map(|reason| (reason, too_old_for)));
         }
-        info!(jwks_uri:%, issuer:%, reason = *because; "publishing");
-        if jwks_path.is_none() {
-            warn!(
-                jwks_uri:%, issuer:%,
-                hint = "relying parties must be able to reach it: point it here, or unset JWKS_URI";
-                "jwks_uri is not at the issuer's scheme, host and port"
-            );
-        }
-        if *internal_issuer {
-            warn!(
-                issuer:%,
-                hint = "give kube-apiserver a --service-account-issuer that relying parties can reach";
-                "the issuer cannot be reached from outside the cluster"
-            );
-        }
-        self.logged = now;
     }
-}
-
-/// The time from the start of a round that brought both documents to the start of the next one: 75
-/// to 90 % of `cache_ttl`, so that a copy is confirmed before it is stale, and replicas do not all
-/// send requests at the same time. `jitter` is from 0 to 1.
-fn refresh_pause(cache_ttl: Duration, jitter: f64) -> Duration {
-    cache_ttl.mul_f64(0.75 + 0.15 * jitter)
-}
-
-/// The time from the start of a failed round to the start of the next one, after `failures` other
-/// failed ones in a row. It doubles each time, up to `cache_ttl` or a minute, whichever is shorter.
-/// `jitter`, from 0 to 1, shortens it by up to a fifth.
-fn retry_pause(failures: u32, cache_ttl: Duration, jitter: f64) -> Duration {
-    let doubled = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures));
-    doubled.min(cache_ttl).min(LONGEST_RETRY).mul_f64(0.8 + 0.2 * jitter)
 }
 
 /// A random number from 0 to 1, not for security.
@@ -380,23 +337,9 @@ fn jitter() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-
-    #[test]
-    fn copies_are_refreshed_before_they_are_stale() {
-        let ttl = Duration::from_secs(60);
-        assert_eq!(refresh_pause(ttl, 0.0), Duration::from_secs(45));
-        assert_eq!(refresh_pause(ttl, 1.0), Duration::from_secs(54));
-    }
-
-    #[test]
-    fn retries_back_off_to_the_ttl_and_to_a_minute() {
-        let ttl = Duration::from_secs(3);
-        let pauses = [0, 1, 2, 3, 60].map(|failures| retry_pause(failures, ttl, 1.0).as_millis());
-        assert_eq!(pauses, [500, 1000, 2000, 3000, 3000]);
-        assert_eq!(retry_pause(99, Duration::from_secs(86_400), 1.0), LONGEST_RETRY);
-        assert!(retry_pause(0, Duration::from_millis(100), 0.0) >= Duration::from_millis(80));
-    }
 
     #[test]
     fn jitter_is_spread_over_its_whole_range() {

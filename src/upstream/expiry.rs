@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+
+use crate::jwt::Jwt;
 
 /// A certificate is reported when less than this and less than a third of its lifetime is left: enough
 /// to renew it by hand, and not yet where a tool renews it, mostly at two thirds.
@@ -53,13 +53,12 @@ impl Validity {
     /// when Kubernetes expects it to have been renewed; without that a tenth of its lifetime is, since
     /// the kubelet renews it at four fifths.
     pub(super) fn of_token(token: &str) -> Option<Self> {
-        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-        let claims: Value = serde_json::from_slice(&claims).ok()?;
+        let jwt = Jwt::parse(token)?;
         let seconds = |claim: &Value| {
             claim.as_u64().filter(|seconds| *seconds <= LAST_DATE).map(Duration::from_secs)
         };
-        let (begin, end) = (seconds(claims.get("iat")?)?, seconds(claims.get("exp")?)?);
-        let warn_after = claims.get("kubernetes.io").and_then(|it| seconds(it.get("warnafter")?));
+        let (begin, end) = (seconds(jwt.claim("iat")?)?, seconds(jwt.claim("exp")?)?);
+        let warn_after = jwt.claim("kubernetes.io").and_then(|it| seconds(it.get("warnafter")?));
         let tenth = end.saturating_sub(begin) / 10;
         let notice = warn_after.unwrap_or_else(|| end.saturating_sub(tenth));
         let not_after = SystemTime::UNIX_EPOCH.checked_add(end)?;
@@ -105,6 +104,9 @@ impl Reports {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     const DAY: Duration = Duration::from_secs(86_400);

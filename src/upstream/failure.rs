@@ -19,6 +19,8 @@ pub(crate) enum Failure {
         path: PathBuf,
         cause: io::Error,
     },
+    /// No file or socket can be opened.
+    NoDescriptor(io::Error),
     Unreachable {
         base: String,
         cause: String,
@@ -65,7 +67,9 @@ impl Failure {
             Self::Token { .. } | Self::Unauthorized => Reason::Unauthorized,
             Self::Timeout { .. }
             | Self::NameNotResolved { cause: LookupError::NoAnswer(_), .. } => Reason::Timeout,
-            Self::Unreachable { .. } | Self::NameNotResolved { .. } => Reason::Unreachable,
+            Self::NoDescriptor(_) | Self::Unreachable { .. } | Self::NameNotResolved { .. } => {
+                Reason::Unreachable
+            }
             Self::UntrustedCertificate { .. } | Self::CertificateDate { .. } => {
                 Reason::UntrustedCertificate
             }
@@ -73,9 +77,9 @@ impl Failure {
             Self::Protocol { .. } => Reason::Protocol,
             Self::Forbidden => Reason::Forbidden,
             Self::NotFound => Reason::NotFound,
-            // An API server that is starting, stopping or overloaded cannot be used either.
+            // It is starting, stopping, overloaded or broken.
             Self::Status(status) if status.is_server_error() || status.as_u16() == 429 => {
-                Reason::Unreachable
+                Reason::UpstreamError
             }
             Self::Status(_) | Self::TooLarge | Self::Document(_) => Reason::BadDocument,
         }
@@ -114,7 +118,13 @@ impl Failure {
                 | Reason::UntrustedCertificate
                 | Reason::Tls
                 | Reason::Protocol
+                | Reason::UpstreamError
         )
+    }
+
+    /// Whether upstream publishes a key that must be secret.
+    pub(crate) const fn exposes_a_key(&self) -> bool {
+        matches!(self, Self::Document(Refused::SymmetricKey(_) | Refused::PrivateMember(..)))
     }
 
     /// What an operator can do about it.
@@ -123,6 +133,9 @@ impl Failure {
             Self::Token { .. } => {
                 "point SA_TOKEN_PATH to a token of the gateway's ServiceAccount \
                  (automountServiceAccountToken)"
+            }
+            Self::NoDescriptor(_) => {
+                "raise the limit of descriptors (ulimit -n), or lower MAX_CONNECTIONS"
             }
             Self::Unreachable { .. } => {
                 "check whether the API server is running, whether UPSTREAM_HOST is right and whether \
@@ -166,6 +179,10 @@ impl Failure {
             Self::Status(_) => {
                 "see the API server's log; UPSTREAM_HOST may point to something else"
             }
+            Self::Document(Refused::SymmetricKey(_) | Refused::PrivateMember(..)) => {
+                "a private key is being published: whoever reads it can sign tokens; find out where \
+                 upstream's key set comes from, and sign with a new key"
+            }
             Self::TooLarge | Self::Document(_) => {
                 "check what UPSTREAM_HOST points to; kubectl get --raw shows the document"
             }
@@ -179,6 +196,7 @@ impl fmt::Display for Failure {
             Self::Token { path, cause } => {
                 write!(out, "cannot read the token {}: {cause}", path.display())
             }
+            Self::NoDescriptor(cause) => write!(out, "cannot open a file or socket: {cause}"),
             Self::Unreachable { base, cause } => write!(out, "cannot reach {base}: {cause}"),
             Self::NameNotResolved { base, cause } => {
                 write!(out, "cannot resolve the name in {base}: {cause}")

@@ -36,8 +36,9 @@ use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use connector::TlsConnector;
 use expiry::{Place, Reports, State, Subject, Validity};
 pub(crate) use failure::Failure;
+use file::is_out_of_descriptors;
 use resolver::{LookupError, Way, WayResolver};
-use token::Token;
+pub(crate) use token::Token;
 pub(crate) use trust::CaError;
 use trust::{read_ca, trust};
 use verifier::Shown;
@@ -82,8 +83,8 @@ pub(crate) struct Upstream {
     shown: Shown,
     reports: Reports,
     unusable_ca: Notices<()>,
-    /// Of the token when it was last read, if that says it.
-    token: Option<Validity>,
+    /// As it was last read; `None`: it could not be.
+    token: Option<Token>,
     way: Arc<Way>,
     /// [`Way::address`] when it was last logged.
     logged_way: Option<Option<SocketAddr>>,
@@ -97,7 +98,7 @@ impl Upstream {
         let shown = Shown::default();
         let (tls, anchors) = trust(&settings.ca_path, &ca, &shown)?;
         let agent = agent(&tls, &way);
-        let token = Token::read(&settings.token_path).ok().and_then(|token| token.validity());
+        let token = Token::read(&settings.token_path).ok();
         let mut upstream = Self {
             settings,
             ca,
@@ -136,11 +137,17 @@ impl Upstream {
         outcome
     }
 
+    /// The gateway's own token, as it was sent last; `None`: it could not be read.
+    pub(crate) const fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
     /// Logs what has expired, or will soon: each at most once a day.
     fn report_expiry(&mut self) {
         let now = SystemTime::now();
         let server = lock(&self.shown).map(|validity| (Subject::Server, validity));
-        let token = self.token.map(|validity| (Subject::Token, validity));
+        let validity = self.token.as_ref().and_then(Token::validity);
+        let token = validity.map(|validity| (Subject::Token, validity));
         for (subject, validity) in self.anchors.iter().copied().chain(server).chain(token) {
             if let Some(state) = self.reports.due(subject, validity, now) {
                 self.log_expiry(subject, validity, state);
@@ -242,9 +249,8 @@ impl Upstream {
     }
 
     fn fetch_once(&mut self, kind: Kind, deadline: Instant) -> Result<Fetched, Failure> {
-        let token = Token::read(&self.settings.token_path);
-        self.token = token.as_ref().ok().and_then(Token::validity);
-        let token = token?;
+        self.token = None;
+        let token = self.token.insert(Token::read(&self.settings.token_path)?).clone();
         match self.get(kind, &token, deadline) {
             // Upstream may have closed the keep-alive connection, which is noticed only when it is
             // used. A GET may be sent again: RFC 9110 §9.2.2.
@@ -300,6 +306,7 @@ impl Upstream {
                 Failure::Timeout { base, bound: self.settings.timeout, during }
             }
             ureq::Error::BodyExceedsLimit(_) => Failure::TooLarge,
+            ureq::Error::Io(cause) if is_out_of_descriptors(&cause) => Failure::NoDescriptor(cause),
             ureq::Error::Other(cause) => match cause.downcast::<LookupError>() {
                 Ok(cause) => Failure::NameNotResolved { base, cause: *cause },
                 Err(cause) => Failure::Unreachable { base, cause: cause.to_string() },

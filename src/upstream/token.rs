@@ -8,18 +8,22 @@ use http::HeaderValue;
 
 use super::expiry::Validity;
 use super::failure::Failure;
-use super::file::read_file;
+use super::file::{is_out_of_descriptors, read_file};
 
 /// The longest token file, in bytes; a service account token has some 1,200.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// The gateway's own token, as the value of `Authorization`. Its `Debug` does not show it.
-pub(super) struct Token(pub(super) HeaderValue);
+#[derive(Clone)]
+pub(crate) struct Token(pub(super) HeaderValue);
 
 impl Token {
     /// An error when the file cannot be read or contains no token.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |cause| Failure::Token { path: path.to_owned(), cause };
+        let failed = |cause| match cause {
+            cause if is_out_of_descriptors(&cause) => Failure::NoDescriptor(cause),
+            cause => Failure::Token { path: path.to_owned(), cause },
+        };
         let text = read_file(path, MAX_TOKEN_BYTES).map_err(failed)?;
         let text = String::from_utf8(text).map_err(|error| failed(io::Error::other(error)))?;
         let token = text.trim();
@@ -34,7 +38,13 @@ impl Token {
 
     /// `None` for a token that does not say it.
     pub(super) fn validity(&self) -> Option<Validity> {
-        Validity::of_token(self.0.to_str().ok()?.strip_prefix("Bearer ")?)
+        Validity::of_token(self.text())
+    }
+
+    /// The token itself, which must not be logged.
+    pub(crate) fn text(&self) -> &str {
+        let value = self.0.to_str().unwrap_or_default();
+        value.strip_prefix("Bearer ").unwrap_or_default()
     }
 }
 

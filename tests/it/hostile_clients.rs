@@ -181,7 +181,12 @@ fn a_head_in_which_two_readers_see_two_requests_ends_its_connection() {
         ("Content-Length\0: 41\r\n\r\n", 400),
         ("X: \0\r\nContent-Length: 41\r\n\r\n", 400),
         ("Host: b\r\n\r\n", 400),
-        ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked\r\n\r\n00\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\nX: a\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked\r\n\r\n\r\n", 413),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 413),
+        ("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 413),
         ("Transfer-Encoding: chunked\r\n\r\n-1\r\n", 413),
         ("Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", 413),
         ("Transfer-Encoding: chunked\r\n\r\n0;a=\n\r\n", 413),
@@ -197,6 +202,69 @@ fn a_head_in_which_two_readers_see_two_requests_ends_its_connection() {
     }
     let log = scene.gateway.log();
     assert!(!log.contains("smuggled"), "{log}");
+    scene.assert_unharmed();
+}
+
+#[test]
+fn an_empty_body_in_chunks_is_no_body() {
+    let mut scene = Scene::start();
+    let chunked = |method: &str| {
+        format!(
+            "{method} {JWKS} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n"
+        )
+    };
+    // What follows it is the next request.
+    let pipeline = [chunked("GET").into_bytes(), chunked("GET").into(), last("GET", JWKS)].concat();
+    assert_eq!(statuses(scene.address(), &pipeline), [200, 200, 200]);
+    for method in ["POST", "OPTIONS", "DELETE", "FROB"] {
+        assert_eq!(statuses(scene.address(), chunked(method).as_bytes()), [413], "{method}");
+    }
+    let old = chunked("GET").replace("HTTP/1.1", "HTTP/1.0");
+    assert_eq!(statuses(scene.address(), old.as_bytes()), [413]);
+
+    // In pieces, wherever it is cut.
+    let (head, mut client) = (chunked("HEAD"), Client::connect(scene.address()));
+    for cut in 1..head.len() {
+        let (first, second) = head.split_at(cut);
+        client.send(first);
+        // When another client has its answer, the front has read the first piece.
+        assert_eq!(scene.well_behaved.get(JWKS).status, 200);
+        client.send(second);
+        assert_eq!(client.read("HEAD").status, 200, "{cut}");
+    }
+    drop(client);
+    scene.assert_unharmed();
+}
+
+#[test]
+fn an_empty_body_that_does_not_come_is_given_up() {
+    let scene = Scene::start();
+    let head = request("GET", JWKS, "Transfer-Encoding: chunked\r\n");
+    for begun in ["", "0", "0\r\n\r"] {
+        assert_eq!(
+            statuses(scene.address(), &[&head, begun.as_bytes()].concat()),
+            [408],
+            "{begun:?}"
+        );
+    }
+    scene.assert_unharmed();
+}
+
+#[test]
+fn other_protocols_are_named_with_what_to_turn_off() {
+    let scene = Scene::start();
+    let signature = b"\r\n\r\n\0\r\nQUIT\n";
+    for (sent, expected) in [
+        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03random".to_vec(), "it is TLS"),
+        ([b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(), get("")].concat(), "PROXY protocol"),
+        (b"PROXY UNKNOWN\r\n\r\n".to_vec(), "PROXY protocol"),
+        ([&signature[..], b"\x21\x11\0\x0c0123456789ab", &get("")].concat(), "PROXY protocol"),
+    ] {
+        assert_eq!(statuses(scene.address(), &sent), [400], "{:?}", text(&sent));
+        let line = scene.gateway.wait_for_log("refused status=400");
+        assert!(line.contains(expected), "{line}");
+        assert!(line.contains("use http") || line.contains("turn it off"), "{line}");
+    }
     scene.assert_unharmed();
 }
 
@@ -540,11 +608,11 @@ fn a_lack_of_descriptors_lowers_the_number_of_connections() {
 #[test]
 fn without_descriptors_for_its_listeners_it_does_not_start() {
     let api = FakeApi::start();
-    for limit in ["ulimit -n 4 && exec \"$0\"", "ulimit -n 6 && exec \"$0\""] {
+    for limit in ["ulimit -n 6 && exec \"$0\"", "ulimit -n 31 && exec \"$0\""] {
         let ended = Gateway::builder(&api).under(&["sh", "-c", limit]).run();
         assert_eq!(ended.code, Some(1), "{}", ended.log);
         let line = ended.log.lines().last().unwrap_or_default();
-        assert!(line.contains(" ERROR ") && line.contains("(os error 24)"), "{line}");
+        assert!(line.contains(" ERROR ") && line.contains("(ulimit -Hn)"), "{line}");
     }
 }
 
@@ -641,4 +709,9 @@ fn a_flood_of_requests_is_no_flood_of_lines() {
         let (lines, _) = told(&gateway.log());
         assert!((1..ALL / 4).contains(&lines), "{lines} lines");
     }
+    // A healthy flood is no warning, and said every ten seconds.
+    let log = gateway.log();
+    let suppressed = log.lines().filter(|line| line.contains("log lines suppressed"));
+    assert!(suppressed.clone().all(|line| line.contains(" INFO ")), "{log}");
+    assert!(suppressed.count() <= 4, "{log}");
 }

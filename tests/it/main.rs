@@ -21,6 +21,8 @@ mod client;
 mod source;
 
 mod startup;
+mod log;
+mod issuer;
 mod serving;
 mod caching;
 mod freshness;

@@ -48,6 +48,10 @@ fn each_bad_value_is_named_and_ends_it_with_2() {
         ("LOG_FORMAT", "xml"),
         ("LOG_LINES_PER_SECOND", "0"),
         ("RUST_LOG", "loud=very"),
+        ("RUST_LOG", "verbose"),
+        ("ISSUER", "http://issuer.example"),
+        ("OWN_TOKEN_CHECK", "yes"),
+        ("LOG_CLIENTS", "true"),
     ] {
         let ended = Gateway::builder(&api).set(name, value).run();
 

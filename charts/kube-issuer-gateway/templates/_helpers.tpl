@@ -144,6 +144,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Each setting of the program, and the value that gives it. */}}
 {{- define "kube-issuer-gateway.settings" -}}
+- [ISSUER, issuer]
 - [LISTEN_ADDR, config.listen.address]
 - [LISTEN_PORT, config.listen.port]
 - [ADMIN_ADDR, config.admin.address]
@@ -152,6 +153,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - [UPSTREAM_TIMEOUT_SECONDS, config.upstream.timeoutSeconds]
 - [SA_TOKEN_PATH, config.upstream.tokenPath]
 - [SA_CA_CERT_PATH, config.upstream.caCertPath]
+- [OWN_TOKEN_CHECK, config.upstream.ownTokenCheck]
 - [CACHE_TTL_SECONDS, config.cache.ttlSeconds]
 - [REVALIDATE_SECONDS, config.cache.revalidateSeconds]
 - [KEY_GRACE_SECONDS, config.cache.keyGraceSeconds]
@@ -167,6 +169,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - [SHUTDOWN_TIMEOUT_SECONDS, config.shutdown.timeoutSeconds]
 - [LOG_FORMAT, config.log.format]
 - [LOG_LINES_PER_SECOND, config.log.linesPerSecond]
+- [LOG_CLIENTS, config.log.clients]
 - [RUST_LOG, config.log.level]
 {{- end }}
 
@@ -181,6 +184,9 @@ a million as 1e+06.
 {{- $value = index ($value | default dict) . }}
 {{- end }}
 {{- if not (or (kindIs "invalid" $value) (eq (toString $value) "") (and (kindIs "map" $value) (empty $value))) }}
+{{- if and (kindIs "bool" $value) (has (first $setting) (list "OWN_TOKEN_CHECK" "LOG_CLIENTS")) }}
+{{- $value = ternary "on" "off" $value }}
+{{- end }}
 - name: {{ first $setting }}
   value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
 {{- end }}

@@ -79,6 +79,13 @@ impl Snapshot {
         })
     }
 
+    /// For how long the copy of `kind` has been too old to be served; `None` when none is held, or it can
+    /// be served.
+    pub(crate) fn too_old_for(&self, kind: Kind, now: Instant) -> Option<Duration> {
+        let age = now.saturating_duration_since(self.held(kind)?.confirmed.at);
+        age.checked_sub(self.lifetimes.max_stale)
+    }
+
     /// Whether a request for `kind` that finds `copy` is served without another look.
     pub(super) fn suffices(&self, kind: Kind, copy: &FoundCopy) -> bool {
         let revalidate = self.lifetimes.revalidate;
@@ -167,7 +174,7 @@ pub(super) enum Waiting {
 /// What `/healthz` finds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Health {
-    /// Whether no document failed when it was last fetched.
+    /// Whether no document failed when it was last fetched, and nothing else is wrong.
     pub(super) state: Result<(), Reason>,
     pub(super) requests_round: bool,
 }
@@ -186,6 +193,8 @@ pub(super) struct State {
     /// Why the last fetch of each document failed; `None` when it did not.
     discovery_failed: Option<Reason>,
     jwks_failed: Option<Reason>,
+    /// What is wrong though both were fetched.
+    complaint: Option<Reason>,
     refresher: Refresher,
     /// When the last round began, or was requested.
     round_started: Instant,
@@ -202,11 +211,13 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(lifetimes: Lifetimes, workers: usize, now: Instant) -> Self {
+    pub(super) fn new(lifetimes: Lifetimes, workers: usize, paths: Paths, now: Instant) -> Self {
+        let paths = Arc::new(paths);
         Self {
-            snapshot: Arc::new(Snapshot { lifetimes, ..Snapshot::default() }),
+            snapshot: Arc::new(Snapshot { lifetimes, paths, ..Snapshot::default() }),
             discovery_failed: Some(Reason::NotFetchedYet),
             jwks_failed: Some(Reason::NotFetchedYet),
+            complaint: None,
             refresher: Refresher::Fetching(Round::Complete),
             round_started: now,
             is_slow: false,
@@ -311,11 +322,16 @@ impl State {
     /// Whether a copy of each document can be served; if not, why not.
     pub(super) fn ready(&self, now: Instant) -> Result<(), Reason> {
         for kind in [Kind::Discovery, Kind::Jwks] {
-            if self.snapshot.copy(kind, now).is_none() {
-                return Err(self.why_not(kind));
+            if let Some(reason) = self.missing(kind, now) {
+                return Err(reason);
             }
         }
         Ok(())
+    }
+
+    /// Why no copy of `kind` can be served; `None` when one can be.
+    pub(super) fn missing(&self, kind: Kind, now: Instant) -> Option<Reason> {
+        self.snapshot.copy(kind, now).is_none().then(|| self.why_not(kind))
     }
 
     /// The health for `/healthz`. Requests a round when the last one is too old to tell.
@@ -326,7 +342,8 @@ impl State {
             self.refresher = Refresher::Requested(Round::Complete);
             self.round_started = now;
         }
-        let state = self.discovery_failed.or(self.jwks_failed).map_or(Ok(()), Err);
+        let state = self.discovery_failed.or(self.jwks_failed).or(self.complaint);
+        let state = state.map_or(Ok(()), Err);
         Health { state, requests_round }
     }
 
@@ -361,6 +378,10 @@ impl State {
 
     pub(super) const fn fail(&mut self, kind: Kind, reason: Reason) {
         *self.failure_mut(kind) = Some(reason);
+    }
+
+    pub(super) const fn set_complaint(&mut self, complaint: Option<Reason>) {
+        self.complaint = complaint;
     }
 
     /// Ends a complete round. The next one is due at `next_round`.

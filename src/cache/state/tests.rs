@@ -6,7 +6,7 @@ const MS: Duration = Duration::from_millis(1);
 /// One minute fresh, five minutes served, confirmed after a second, four workers.
 fn empty(now: Instant) -> State {
     let lifetimes = Lifetimes { cache_ttl: 60 * S, max_stale: 300 * S, revalidate: Some(S) };
-    State::new(lifetimes, 4, now)
+    State::new(lifetimes, 4, Paths::default(), now)
 }
 
 /// The ticket, or what a request gets that cannot wait.
@@ -175,7 +175,7 @@ fn without_a_copy_a_request_asks_for_a_round_and_waits_no_longer_than_with_one()
 fn revalidate_can_be_off() {
     let now = Instant::now();
     let lifetimes = Lifetimes { cache_ttl: 60 * S, max_stale: 300 * S, revalidate: None };
-    let mut state = State::new(lifetimes, 4, now);
+    let mut state = State::new(lifetimes, 4, Paths::default(), now);
     round(&mut state, now);
     let copy = state.snapshot().copy(Kind::Jwks, now + 59 * S).unwrap();
     assert!(state.snapshot().suffices(Kind::Jwks, &copy));
