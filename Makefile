@@ -87,6 +87,10 @@ kind-verify: build ## real relying parties verify that cluster's tokens through 
 kind-rotation: build ## a new signing key in that cluster: how soon real relying parties accept it
 	tests/kind/rotation
 
+.PHONY: kind-migration
+kind-migration: build ## another issuer in that cluster, by two flags: who raises an alarm, and who does not
+	tests/kind/migration
+
 .PHONY: kind-load
 kind-load: ## the image that `make image` built, into that cluster
 	IMAGE=$(IMAGE) tests/kind/load

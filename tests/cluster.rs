@@ -719,7 +719,11 @@ fn let_the_controllers_catch_up(away: Duration) {
 
 /// What /healthz says while the API server is away. A timeout: kube-proxy refuses connections to a
 /// Service without endpoints by ICMP, of which the kernel sends only so many.
-const AWAY: [(u16, &str); 2] = [(503, "unhealthy: unreachable"), (503, "unhealthy: timeout")];
+const AWAY: [(u16, &str); 3] = [
+    (503, "unhealthy: unreachable"),
+    (503, "unhealthy: timeout"),
+    (503, "unhealthy: upstream-error"),
+];
 
 /// Takes the API server away while all goes on.
 ///

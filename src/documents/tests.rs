@@ -222,3 +222,18 @@ fn members_that_serde_json_keeps_for_itself_pass_as_what_they_are() {
         assert!(matches!(check_discovery(alone.as_bytes()), Err(Refused::NoString("issuer"))));
     }
 }
+
+#[test]
+fn paths_that_do_not_depend_on_upstream_are_known_before() {
+    let fixed = |uri: &str| JwksUri::Fixed(uri.to_owned());
+    for (issuer, jwks_uri, expected) in [
+        ("https://a.example", JwksUri::Auto, (Some(""), None)),
+        ("https://a.example/", JwksUri::Upstream, (Some(""), None)),
+        ("https://a.example/c/1/", fixed("https://a.example:443/k"), (Some("/c/1"), Some("/k"))),
+        ("https://a.example/c", fixed("https://b.example/k"), (Some("/c"), None)),
+        ("a.example", fixed("https://a.example/k"), (None, None)),
+    ] {
+        let (path, jwks) = known_paths(issuer, &jwks_uri);
+        assert_eq!((path.as_deref(), jwks.as_deref()), expected, "{issuer} {jwks_uri:?}");
+    }
+}

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use serde_json::Value;
 
 use crate::client::{self, Client};
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, JWKS, key_set};
+use crate::fake_api::{self, Answer, DISCOVERY, FIRST_TOKEN, FakeApi, JWKS, key_set};
 use crate::gateway::{Gateway, eventually, field};
 
 // Its filter.
@@ -291,4 +291,83 @@ fn an_address_that_this_machine_lacks_is_named_with_its_setting() {
         let expected = format!("; set {name} to an address of this machine");
         assert!(ended.log.contains(&expected), "{}", ended.log);
     }
+}
+
+// Ten failures, as an operator meets them.
+
+/// Each with the line that says it, and words of that line which say what to do.
+///
+/// `cargo test --test it -- --nocapture ten_failures` prints the lines.
+#[test]
+fn ten_failures_each_have_a_line_that_says_what_to_do() {
+    let mut met: Vec<(&str, String, &[&str])> = Vec::new();
+    let mut meet = |name, line: String, words| met.push((name, line, words));
+
+    let api = FakeApi::start();
+    let gateway = Gateway::builder(&api).set("CACHE_TTL_SECONDS", "0.2").start();
+    eventually("ready", || gateway.get("/readyz").status == 200);
+    let failure = |change: &dyn Fn()| {
+        change();
+        let line = gateway.wait_for_log("fetch failed");
+        api.set_good();
+        api.accept_tokens(&[FIRST_TOKEN]);
+        api.volume.write(FIRST_TOKEN, &api.ca_pem());
+        gateway.wait_for_log("upstream recovered");
+        gateway.forget_log();
+        line
+    };
+    let (other_ca, _) = fake_api::tls();
+    let wrong_ca = failure(&|| api.volume.write(FIRST_TOKEN, &other_ca));
+    meet("wrong CA", wrong_ca, &["not trusted by", "point SA_CA_CERT_PATH to the CA"]);
+    let wrong_token = failure(&|| api.accept_tokens(&["another"]));
+    meet("wrong token", wrong_token, &["(401)", "check whether SA_TOKEN_PATH is renewed"]);
+    let forbidden = failure(&|| api.set_both(&Answer::Status(403)));
+    meet("403", forbidden, &["(403)", "system:service-account-issuer-discovery"]);
+    let bad = failure(&|| api.set(JWKS, Answer::jwks("<html>")));
+    meet("bad document", bad, &["document=jwks", "is not JSON", "kubectl get --raw"]);
+    api.go_down();
+    let gone = gateway.wait_for_log("fetch failed");
+    meet(
+        "API server gone",
+        gone,
+        &["Connection refused", "check whether the API server is running"],
+    );
+    drop(gateway);
+    api.come_back();
+
+    let gateway = Gateway::builder(&api).set("ISSUER", "https://issuer.example/").start();
+    let line = gateway.wait_for_log("the issuer is not ISSUER");
+    meet("wrong issuer", line, &["the slash at the end: take it from ISSUER"]);
+
+    let port = gateway.public.port().to_string();
+    let ended = Gateway::builder(&api).set("LISTEN_PORT", port).run();
+    meet("port in use", last(&ended.log), &["in use", "set LISTEN_PORT to another port"]);
+
+    let few = Gateway::builder(&api).under(&["sh", "-c", "ulimit -n 20 && exec \"$0\""]).run();
+    meet("no descriptors", last(&few.log), &["is 20: it must be at least 32 (ulimit -Hn)"]);
+
+    let mut client = Client::connect(gateway.public);
+    client.send(b"\x16\x03\x01\x02\0\x01");
+    assert_eq!(client.read("GET").status, 400);
+    let line = gateway.wait_for_log("refused");
+    meet("hostile client", line, &["reason=\"it is TLS", "use http towards it", "peer=127.0.0.1:"]);
+
+    let mut stuck = Client::connect(gateway.public);
+    stuck.send(format!("GET {JWKS} HTTP/1.1\r\n"));
+    gateway.signal("TERM");
+    gateway.wait_for_log("stopping signal=SIGTERM delay=5.0s");
+    gateway.signal("TERM");
+    let line = gateway.wait_for_log("stopped");
+    meet("SIGTERM, and again", line, &["at once by a second signal"]);
+
+    for (name, line, words) in met {
+        eprintln!("{name}:\n  {line}");
+        for word in words {
+            assert!(line.contains(word), "{name}: {word:?} is not in {line}");
+        }
+    }
+}
+
+fn last(log: &str) -> String {
+    log.lines().last().expect("a line").to_owned()
 }

@@ -77,11 +77,11 @@ prepare_gateway() { # all that can go wrong before it starts
   write_token || die "no token for the service account $namespace/$namespace: run 'make kind-up' first"
 }
 
-start_gateway() { # on this machine against the cluster's API server, in the background; sets $gateway
+start_gateway() { # on this machine against the cluster's API server, in the background, with the token file $token; sets $gateway
   # A process group of its own: otherwise Ctrl-C would reach the gateway twice, from the terminal and from the caller's trap,
   # and a second signal ends it at once.
   set -m
-  UPSTREAM_HOST=$server SA_TOKEN_PATH=$work/token SA_CA_CERT_PATH=$work/ca.crt "$program" &
+  UPSTREAM_HOST=$server SA_TOKEN_PATH=${token:-$work/token} SA_CA_CERT_PATH=$work/ca.crt "$program" &
   gateway=$!
   set +m
   pids="$pids $gateway"

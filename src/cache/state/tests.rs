@@ -225,3 +225,31 @@ fn health_is_that_of_the_last_round_and_an_old_one_requests_another() {
     // A copy is held all the same.
     assert_eq!(state.ready(now + 8 * S), Ok(()));
 }
+
+#[test]
+fn a_complaint_makes_unhealthy_and_not_unready_and_failures_come_first() {
+    let now = Instant::now();
+    let mut state = empty(now);
+    state.set_complaint(Some(Reason::IssuerMismatch));
+    assert_eq!(state.health(now).state, Err(Reason::NotFetchedYet));
+    round(&mut state, now);
+    assert_eq!(state.health(now).state, Err(Reason::IssuerMismatch));
+    assert_eq!((state.ready(now), state.missing(Kind::Jwks, now)), (Ok(()), None));
+    state.fail(Kind::Jwks, Reason::Timeout);
+    assert_eq!(state.health(now).state, Err(Reason::Timeout));
+    state.set_complaint(None);
+    assert_eq!(state.health(now).state, Err(Reason::Timeout));
+}
+
+#[test]
+fn a_copy_is_too_old_from_the_moment_in_which_it_is_not_served() {
+    let now = Instant::now();
+    let mut state = empty(now);
+    assert_eq!(state.snapshot().too_old_for(Kind::Jwks, now), None);
+    assert_eq!(state.missing(Kind::Jwks, now), Some(Reason::NotFetchedYet));
+    round(&mut state, now);
+    let (end, later) = (now + 300 * S, now + 301 * S);
+    assert_eq!(state.missing(Kind::Jwks, end), None);
+    assert_eq!(state.missing(Kind::Jwks, later), Some(Reason::TooOld));
+    assert_eq!(state.snapshot().too_old_for(Kind::Jwks, later), Some(S));
+}
