@@ -2,10 +2,11 @@
 
 use std::net::TcpListener;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
 
 use crate::client::{self, Client};
-use crate::fake_api::{self, Answer, DISCOVERY, FIRST_TOKEN, FakeApi, JWKS, key_set};
+use crate::fake_api::{self, Answer, FIRST_TOKEN, FakeApi, JWKS, key_set};
 use crate::gateway::{Gateway, eventually, field};
 
 // Its filter.
@@ -260,26 +261,27 @@ fn a_private_key_upstream_is_an_error_that_says_so() {
 #[test]
 fn without_descriptors_the_limit_is_named_and_not_the_token() {
     let api = FakeApi::start();
-    let gateway = Gateway::builder(&api)
-        .set("CACHE_TTL_SECONDS", "0.2")
-        .set("RUST_LOG", "debug")
-        .under(&["sh", "-c", "ulimit -n 32 && exec \"$0\""])
-        .start();
-    eventually("both documents", || gateway.get("/readyz").status == 200);
-    // All that the public listener has, and the admin listener; and then some.
-    let admin = gateway.admin.unwrap();
-    let mut clients = Vec::new();
-    for address in [gateway.public, admin].into_iter().cycle().take(60) {
-        clients.push(std::net::TcpStream::connect(address).unwrap());
-    }
-    let log = gateway.log();
-    drop(clients);
-    for line in log.lines().filter(|line| line.contains("Too many open files")) {
-        assert!(line.contains("ulimit -n"), "{line}");
-        assert!(!line.contains("unauthorized"), "{line}");
-    }
-    eventually("it recovers", || gateway.get("/healthz").status == 200);
-    api.wait_for_more(DISCOVERY, 2);
+    let gateway =
+        Gateway::builder(&api).set("CACHE_TTL_SECONDS", "0.2").set("RUST_LOG", "debug").start();
+    eventually("ready", || gateway.get("/readyz").status == 200);
+    let pid = Pid::from_raw(gateway.pid().try_into().unwrap());
+    let limit = getrlimit(Resource::Nofile);
+    let set = |current| {
+        let limit = Rlimit { current: Some(current), maximum: limit.maximum };
+        prlimit(pid, Resource::Nofile, limit).unwrap();
+    };
+    // Those that are open stay, and there is none more.
+    set(3);
+    let line = gateway.wait_for_log("fetch failed document=discovery reason=unreachable");
+    assert!(line.contains("Too many open files") && line.contains("(ulimit -n)"), "{line}");
+    let client = std::net::TcpStream::connect(gateway.public).unwrap();
+    let line = gateway.wait_for_log("cannot accept a connection");
+    assert!(line.contains("(ulimit -n)"), "{line}");
+    assert!(!gateway.log().contains("reason=unauthorized"), "{}", gateway.log());
+
+    set(limit.maximum.unwrap_or(1024));
+    drop(client);
+    eventually("healthy", || gateway.get("/healthz").status == 200);
 }
 
 #[test]
