@@ -306,8 +306,8 @@ impl Report {
             (_, State::Failed(mismatch)) => {
                 let hint = "relying parties may refuse all new tokens: compare \
                             --service-account-signing-key-file with --service-account-key-file, \
-                            and UPSTREAM_HOST with the cluster of this pod; OWN_TOKEN_CHECK=off \
-                            where the token is to be another issuer's";
+                            and UPSTREAM_HOST with the cluster of this pod; set OWN_TOKEN_CHECK=off \
+                            if the token is meant to be another issuer's";
                 let issuer = cut(issuer);
                 error!(
                     mismatch = mismatch.word(), kid, token_issuer, issuer, hint;
