@@ -39,8 +39,7 @@ pub(crate) enum Format {
 }
 
 /// The crates, libraries included, whose lines a filter may name.
-pub(crate) const CRATES: [&str; 5] =
-    [env!("CARGO_CRATE_NAME"), "ureq", "ureq_proto", "rustls", "tiny_http"];
+pub(crate) const CRATES: [&str; 4] = [env!("CARGO_CRATE_NAME"), "ureq", "ureq_proto", "rustls"];
 /// Crates that log only warnings and errors, whatever `RUST_LOG` says.
 const LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 /// The crate whose lines are all dropped: its only line above `debug` is an error of its accept

@@ -74,6 +74,7 @@ impl Fatal {
                 for mistake in &mistakes.sentences {
                     logging::fatal(format_args!("{mistake}"));
                 }
+                log_lookalikes(&mistakes.lookalikes);
             }
             Self::Running(error) => logging::fatal(format_args!("{error}")),
         }
@@ -109,16 +110,20 @@ fn run() -> Result<(), Fatal> {
 
 fn run_parts(config: Config) -> Result<(), Error> {
     info!(version = env!("CARGO_PKG_VERSION"), settings = config.changed; "starting");
-    for Lookalike { name, setting } in &config.lookalikes {
-        let hint = format!("set {setting} if that was meant");
-        warn!(name, hint; "a variable looks like a setting, and is ignored");
-    }
+    log_lookalikes(&config.lookalikes);
     // Signals first, so that none of them kills the process while it starts.
     let signals = listen_for_signals()?;
     let parts = Parts::start(config)?;
     let signal = parts.watch(&signals)?;
     parts.stop(signal, &signals);
     Ok(())
+}
+
+fn log_lookalikes(lookalikes: &[Lookalike]) {
+    for Lookalike { name, setting } in lookalikes {
+        let hint = format!("set {setting} if that was meant");
+        warn!(name, hint; "a variable looks like a setting, and is ignored");
+    }
 }
 
 /// The text that `--help` and `--version` ask for; `None` without arguments.

@@ -104,6 +104,8 @@ pub(crate) struct Mistakes {
     pub(crate) sentences: Vec<String>,
     /// How to log them: as the environment says, where that is not one of the mistakes.
     pub(crate) log: logging::Settings,
+    /// As in [`Config`].
+    pub(crate) lookalikes: Vec<Lookalike>,
 }
 
 impl Config {
@@ -163,7 +165,8 @@ impl Config {
         if source.mistakes.is_empty() {
             Ok(config)
         } else {
-            Err(Mistakes { sentences: source.mistakes, log: config.log })
+            let Self { log, lookalikes, .. } = config;
+            Err(Mistakes { sentences: source.mistakes, log, lookalikes })
         }
     }
 }

@@ -19,9 +19,23 @@ const UNITS: [&str; 13] = [
     "DAYS",
 ];
 
+/// What other programs call them, without underscores.
+const SYNONYMS: [(&str, &str); 7] = [
+    ("LISTENADDRESS", "LISTEN_ADDR"),
+    ("LISTENHOST", "LISTEN_ADDR"),
+    ("ADMINADDRESS", "ADMIN_ADDR"),
+    ("UPSTREAMURL", "UPSTREAM_HOST"),
+    ("ISSUERURL", "ISSUER"),
+    ("SATOKENFILE", "SA_TOKEN_PATH"),
+    ("SACACERTFILE", "SA_CA_CERT_PATH"),
+];
+
 /// The setting that `name`, which is none, was perhaps meant to be.
 pub(super) fn similar(name: &str) -> Option<&'static str> {
     let given = plain(name);
+    if let Some((_, setting)) = SYNONYMS.iter().find(|(other, _)| *other == given) {
+        return Some(setting);
+    }
     let names = SETTINGS.iter().flat_map(|it| [Some(it.name), it.old_name]).flatten();
     let distances = names.filter_map(|setting| {
         let known = plain(setting);
@@ -30,8 +44,8 @@ pub(super) fn similar(name: &str) -> Option<&'static str> {
             rest.is_some_and(|rest| UNITS.contains(&rest))
         });
         let distance = if is_without_unit { 0 } else { strsim::osa_distance(&given, &known) };
-        // Of a short name, a letter is much.
-        let most = if known.len() < 9 { 1 } else { 2 };
+        // Of a short name, two letters are much.
+        let most = if known.len() < 12 { 1 } else { 2 };
         (distance <= most).then_some((distance, setting))
     });
     distances.min_by_key(|(distance, _)| *distance).map(|(_, setting)| setting)
@@ -50,6 +64,10 @@ mod tests {
     fn a_slip_in_the_name_of_a_setting_is_known() {
         for (name, expected) in [
             ("LISTENPORT", "LISTEN_PORT"),
+            ("LISTEN_ADDRESS", "LISTEN_ADDR"),
+            ("LISTEN_HOST", "LISTEN_ADDR"),
+            ("UPSTREAM_URL", "UPSTREAM_HOST"),
+            ("ISSUER_URL", "ISSUER"),
             ("listen_port", "LISTEN_PORT"),
             ("LISTEN_PROT", "LISTEN_PORT"),
             ("UPSTREAM_HOSTS", "UPSTREAM_HOST"),
@@ -93,7 +111,9 @@ mod tests {
         KUBE_ISSUER_GATEWAY_SERVICE_PORT KUBE_ISSUER_GATEWAY_SERVICE_PORT_HTTP LOG_LEVEL MEMORY_LIMIT
         MEM_LIMIT NAMESPACE NODE_IP NODE_NAME OTEL_EXPORTER_OTLP_ENDPOINT OTEL_RESOURCE_ATTRIBUTES
         OTEL_SERVICE_NAME POD_IP POD_IPS POD_NAME POD_NAMESPACE POD_UID PORT SERVICE_ACCOUNT
-        SERVICE_NAME SSL_CERT_DIR SSL_CERT_FILE TOKEN TZDIR";
+        SERVICE_NAME SSL_CERT_DIR SSL_CERT_FILE TOKEN TZDIR
+        ADMINER_PORT ADMIN_CERT ADMIN_HOST ADMIN_PASSWORD ADMIN_UI_PORT ADMIN_USER CA_CERT_DATA CERT_PATH DB_ADMIN_PORT
+        DD_LOG_FORMAT ID_TOKEN_PATH LISTENER_PORT PGADMIN_PORT TOKEN_AUTH TOKEN_HASH";
 
     #[test]
     fn of_an_ordinary_environment_nothing_is_taken_for_a_setting() {

@@ -42,7 +42,9 @@ impl Source {
             let is_setting =
                 SETTINGS.iter().any(|it| it.name == name || it.old_name == Some(&name));
             if !is_setting && !SERVICE.contains(&&*name) {
-                let setting = names::similar(&name);
+                // For a Service named `upstream` Kubernetes sets UPSTREAM_PORT, to an address.
+                let is_link = value.to_str().is_some_and(|value| value.starts_with("tcp://"));
+                let setting = names::similar(&name).filter(|_| !is_link);
                 source.lookalikes.extend(setting.map(|setting| Lookalike { name, setting }));
                 continue;
             }

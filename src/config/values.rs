@@ -121,11 +121,13 @@ pub(super) fn switch(text: &str) -> Option<bool> {
 pub(super) fn log_filter(text: &str) -> Option<String> {
     let directives = text.split('/').next().unwrap_or_default().split(',').map(str::trim);
     let is_known = |word: &str| {
+        let is_level = |text: &str| LEVELS.iter().any(|level| text.eq_ignore_ascii_case(level));
         let name = word.split("::").next().unwrap_or_default();
-        word.is_empty()
-            || word.contains('=')
-            || LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
-            || logging::CRATES.contains(&name)
+        match word.split_once('=') {
+            // Our own name as it is written elsewhere, which no target has.
+            Some((name, _)) => !is_level(name) && name.replace('-', "_") == name,
+            None => word.is_empty() || is_level(word) || logging::CRATES.contains(&name),
+        }
     };
     let is_valid = env_filter::Builder::new().try_parse(text).is_ok();
     (is_valid && directives.into_iter().all(is_known)).then(|| text.to_owned())

@@ -331,7 +331,10 @@ fn find_head(
         _ => refusal,
     };
     let Some(length) = head::length(text, searched.saturating_sub(begin)).map_err(explain)? else {
-        return Ok(Found::None { begin, searched: text.len() });
+        return match head::other_protocol(text) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Found::None { begin, searched: text.len() }),
+        };
     };
     let (head, follows) = text.split_at_checked(length).unwrap_or((text, &[]));
     let head = head::check(head).map_err(explain)?;

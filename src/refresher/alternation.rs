@@ -1,13 +1,14 @@
 //! Pure: values that come and go, because several API servers answer in turn and differ.
 //!
-//! A value that is replaced and returns within five minutes alternates. Each change to a value that was
-//! not there lately is a change of its own, whatever alternates meanwhile.
+//! A value that is replaced and returns soon alternates. Each change to a value that was not there lately is a
+//! change of its own, whatever alternates meanwhile.
 
 use std::time::{Duration, Instant};
 
 /// How long a value is remembered after it was replaced, and how long nothing returns until the
-/// alternation is over.
+/// alternation is over: so long and, where rounds are rare, so many rounds.
 const MEMORY: Duration = Duration::from_secs(300);
+const MEMORY_ROUNDS: u64 = 20;
 /// The most values that are remembered: a control plane has three or five API servers.
 const MOST: usize = 8;
 
@@ -15,9 +16,24 @@ const MOST: usize = 8;
 pub(super) struct Alternation<T> {
     current: Option<T>,
     /// Those that were replaced, and when: the last one at the end.
-    earlier: Vec<(T, Instant)>,
+    earlier: Vec<(T, Time)>,
     /// When a value returned last; `None`: none alternates.
-    returned: Option<Instant>,
+    returned: Option<Time>,
+    /// The number of values that were noted.
+    round: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Time {
+    at: Instant,
+    round: u64,
+}
+
+impl Time {
+    fn is_before(self, now: Self) -> bool {
+        now.at.saturating_duration_since(self.at) >= MEMORY
+            && now.round.saturating_sub(self.round) >= MEMORY_ROUNDS
+    }
 }
 
 /// What a round brought.
@@ -25,7 +41,7 @@ pub(super) struct Alternation<T> {
 pub(super) enum Step<T> {
     /// The same value as before.
     Same,
-    /// The same as for five minutes, in which none returned.
+    /// The same as for long, in which none returned.
     Settled,
     /// One that was not there lately; with the value before, if there was one.
     Changed(Option<T>),
@@ -39,21 +55,27 @@ pub(super) enum Step<T> {
 
 impl<T: Clone + PartialEq> Alternation<T> {
     pub(super) const fn new() -> Self {
-        Self { current: None, earlier: Vec::new(), returned: None }
+        Self { current: None, earlier: Vec::new(), returned: None, round: 0 }
+    }
+
+    /// Whether a value returned lately.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.returned.is_some()
     }
 
     /// Notes the value of a round.
     pub(super) fn note(&mut self, value: &T, now: Instant) -> Step<T> {
-        let is_recent = |at: Instant| now.saturating_duration_since(at) < MEMORY;
+        self.round += 1;
+        let now = Time { at: now, round: self.round };
         if self.current.as_ref() == Some(value) {
-            if self.returned.is_some_and(|at| !is_recent(at)) {
+            if self.returned.is_some_and(|at| at.is_before(now)) {
                 self.returned = None;
                 return Step::Settled;
             }
             return Step::Same;
         }
         let Some(from) = self.current.replace(value.clone()) else { return Step::Changed(None) };
-        self.earlier.retain(|(earlier, at)| is_recent(*at) && *earlier != from);
+        self.earlier.retain(|(earlier, at)| !at.is_before(now) && *earlier != from);
         let has_returned = self.earlier.iter().any(|(earlier, _)| earlier == value);
         if self.earlier.len() == MOST {
             self.earlier.remove(0);
@@ -71,6 +93,13 @@ impl<T: Clone + PartialEq> Alternation<T> {
 mod tests {
     use super::*;
 
+    /// After 20 rounds more with the value that is there.
+    fn rounds(values: &mut Alternation<char>, value: char, now: Instant) {
+        for _ in 0..MEMORY_ROUNDS {
+            assert_eq!(values.note(&value, now), Step::Same);
+        }
+    }
+
     #[test]
     fn what_comes_and_goes_is_told_from_what_changes() {
         let start = Instant::now();
@@ -85,27 +114,37 @@ mod tests {
             // A third value is a change, and no return.
             (5, 'c', Step::Changed(Some('b'))),
             (6, 'a', returned('c', false)),
-            (305, 'a', Step::Same),
-            (306, 'a', Step::Settled),
-            (307, 'a', Step::Same),
-            // What was there long ago is new.
-            (308, 'c', Step::Changed(Some('a'))),
-            (309, 'a', returned('c', true)),
         ] {
             let now = start + Duration::from_secs(second);
             assert_eq!(values.note(&value, now), expected, "{second} {value}");
         }
+        assert!(values.is_under_way());
+        rounds(&mut values, 'a', start + Duration::from_secs(305));
+        assert_eq!(values.note(&'a', start + Duration::from_secs(306)), Step::Settled);
+        assert!(!values.is_under_way());
+        // What was there long ago is new.
+        let now = start + Duration::from_secs(307);
+        assert_eq!(values.note(&'c', now), Step::Changed(Some('a')));
+        assert_eq!(values.note(&'a', now), returned('c', true));
     }
 
     #[test]
-    fn an_alternation_ends_when_another_value_stays() {
+    fn where_rounds_are_rare_rounds_count() {
         let start = Instant::now();
         let mut values = Alternation::new();
-        for (second, value) in [(0, 'a'), (1, 'b'), (2, 'a'), (3, 'b')] {
-            values.note(&value, start + Duration::from_secs(second));
+        let at = |round: u32| start + round * Duration::from_secs(4000);
+        assert_eq!(values.note(&'a', at(0)), Step::Changed(None));
+        assert_eq!(values.note(&'b', at(1)), Step::Changed(Some('a')));
+        let is_first = |round| round == 2;
+        for round in 2..40 {
+            let (value, from) = if round % 2 == 0 { ('a', 'b') } else { ('b', 'a') };
+            let expected = Step::Returned { from, is_first: is_first(round) };
+            assert_eq!(values.note(&value, at(round)), expected);
         }
-        assert_eq!(values.note(&'b', start + Duration::from_secs(302)), Step::Same);
-        assert_eq!(values.note(&'b', start + Duration::from_secs(303)), Step::Settled);
+        for round in 40..59 {
+            assert_eq!(values.note(&'b', at(round)), Step::Same);
+        }
+        assert_eq!(values.note(&'b', at(59)), Step::Settled);
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Refresher {
             issuer: None,
             served_issuer: None,
             expected_issuer: expectations.issuer,
-            own_token: expectations.own_token.then(|| OwnToken::new(SystemTime::now())),
+            own_token: expectations.own_token.then(OwnToken::new),
             is_own_token_refused: false,
             report: Report::new(Instant::now()),
         }
@@ -224,10 +224,10 @@ impl Refresher {
     fn store_discovery(&mut self, bytes: &[u8], confirmed: Confirmed) -> Result<(), Refused> {
         let Publication { jwks_uri, discovery_defaults, layout } = &self.publication;
         let discovery = documents::check_discovery(bytes)?;
-        self.report.issuer(discovery.issuer(), self.expected_issuer.as_deref());
         self.issuer = Some(discovery.issuer().to_owned());
         let published = documents::publish(discovery, jwks_uri, discovery_defaults)?;
         let body = documents::serialise(&published.value, *layout)?;
+        self.report.issuer(&published.issuer, self.expected_issuer.as_deref());
         self.report.published(&published);
         self.served_issuer = Some(published.issuer);
         let paths = Paths { issuer: Some(published.issuer_path), jwks: published.jwks_path };

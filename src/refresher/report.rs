@@ -28,11 +28,13 @@ pub(super) struct Report {
     notices: Notices<Topic>,
     /// The `kid`s of the key set that is held.
     kids: BTreeSet<String>,
-    /// The `kid`s of each round.
-    sets: Alternation<BTreeSet<String>>,
+    /// The keys of each round: `kid` and text.
+    sets: Alternation<BTreeSet<(String, String)>>,
+    /// This round has brought a key set that another API server published lately.
+    set_has_returned: bool,
     issuers: Alternation<String>,
-    /// This round has brought what another API server published lately.
-    has_returned: bool,
+    /// The same of the issuer.
+    issuer_has_returned: bool,
     /// The issuer and the `jwks_uri` that were last logged.
     published: Option<(String, String)>,
     own_token: Option<State>,
@@ -60,8 +62,9 @@ impl Report {
             notices: Notices::new(),
             kids: BTreeSet::new(),
             sets: Alternation::new(),
+            set_has_returned: false,
             issuers: Alternation::new(),
-            has_returned: false,
+            issuer_has_returned: false,
             published: None,
             own_token: None,
             missing: [None; 2],
@@ -69,12 +72,16 @@ impl Report {
     }
 
     pub(super) const fn begin_round(&mut self) {
-        self.has_returned = false;
+        (self.set_has_returned, self.issuer_has_returned) = (false, false);
     }
 
-    /// The level of changes: in a round that brings back what was there lately they are no news.
-    const fn level(&self) -> Level {
-        if self.has_returned { Level::Debug } else { Level::Info }
+    /// The level of changes of a document: what was there lately is no news.
+    const fn level(&self, kind: Kind) -> Level {
+        let has_returned = match kind {
+            Kind::Discovery => self.issuer_has_returned,
+            Kind::Jwks => self.set_has_returned,
+        };
+        if has_returned { Level::Debug } else { Level::Info }
     }
 
     // Rounds.
@@ -154,7 +161,7 @@ impl Report {
                 warn!(from = cut(&from), to = cut(issuer), hint; "issuer changed");
             }
             Step::Returned { from, is_first } => {
-                self.has_returned = true;
+                self.issuer_has_returned = true;
                 if is_first {
                     let hint = "give all API servers the same first --service-account-issuer";
                     let (one, other) = (cut(&from), cut(issuer));
@@ -166,7 +173,8 @@ impl Report {
             }
             Step::Changed(_) | Step::Same => {}
         }
-        let Some(expected) = expected else { return };
+        // While it comes and goes, that was said.
+        let Some(expected) = expected.filter(|_| !self.issuers.is_under_way()) else { return };
         if expected == issuer {
             if self.notices.end(&Topic::IssuerMismatch) {
                 info!(issuer = cut(issuer); "the issuer is ISSUER again");
@@ -201,7 +209,10 @@ impl Report {
         }
         self.published = now;
         let (issuer, jwks_uri) = (cut(issuer), cut(jwks_uri));
-        log!(self.level(), jwks_uri, issuer, reason = *because; "publishing");
+        log!(self.level(Kind::Discovery), jwks_uri, issuer, reason = *because; "publishing");
+        if self.issuer_has_returned {
+            return;
+        }
         let now = Instant::now();
         if jwks_path.is_none() && self.notices.is_due(Topic::JwksUriElsewhere, &jwks_uri, now) {
             warn!(
@@ -220,24 +231,26 @@ impl Report {
     }
 
     pub(super) fn changed(&self, kind: Kind, bytes: usize) {
-        log!(self.level(), document = kind.name(), bytes; "document changed");
+        log!(self.level(kind), document = kind.name(), bytes; "document changed");
     }
 
     // The key set.
 
     /// Notes the keys that upstream lists in this round.
     pub(super) fn listed(&mut self, keys: &[serde_json::Value]) {
-        let kids: BTreeSet<_> =
-            keys.iter().filter_map(documents::kid).map(ToOwned::to_owned).collect();
-        match self.sets.note(&kids, Instant::now()) {
+        let entry = |key: &serde_json::Value| {
+            (documents::kid(key).unwrap_or_default().to_owned(), key.to_string())
+        };
+        let set: BTreeSet<_> = keys.iter().map(entry).collect();
+        match self.sets.note(&set, Instant::now()) {
             Step::Returned { from, is_first } => {
-                self.has_returned = true;
+                self.set_has_returned = true;
                 if is_first {
-                    let differing: Vec<_> =
-                        kids.symmetric_difference(&from).map(String::as_str).collect();
+                    let differing: BTreeSet<_> =
+                        set.symmetric_difference(&from).map(|(kid, _)| kid.as_str()).collect();
                     let hint = "they are being restarted; if this lasts, give all of them the same \
                                 --service-account-key-file";
-                    let kids = cut(&differing.join(" "));
+                    let kids = cut(&differing.into_iter().collect::<Vec<_>>().join(" "));
                     warn!(kids, hint; "API servers publish different key sets");
                 }
             }
@@ -249,7 +262,7 @@ impl Report {
     /// Logs what is new about the keys that are served. `large` is the length of a set that is large.
     pub(super) fn keys(&mut self, key_sets: &KeySets, before: &KeySets, large: Option<usize>) {
         let kids = key_sets.keys().filter_map(documents::kid).map(ToOwned::to_owned).collect();
-        let level = self.level();
+        let level = self.level(Kind::Jwks);
         for kid in self.kids.difference(&kids) {
             log!(level, kid = cut(kid); "signing key removed");
         }
@@ -259,7 +272,7 @@ impl Report {
         self.kids = kids;
         let now = Instant::now();
         for kid in key_sets.changed_kids(before) {
-            if self.notices.is_due(Topic::KeyChanged, kid, now) {
+            if !self.set_has_returned && self.notices.is_due(Topic::KeyChanged, kid, now) {
                 let hint = "a kid should name one key for ever: relying parties keep keys by it";
                 warn!(kid = cut(kid), hint; "signing key changed");
             }
@@ -295,7 +308,9 @@ impl Report {
         let Checked { state, token_issuer, token_kid, .. } = checked;
         let [token_issuer, kid] = [token_issuer, token_kid].map(|it| it.as_deref().map(cut));
         let before = self.own_token.replace(*state);
-        if before == Some(*state) {
+        if before == Some(*state)
+            || matches!((before, state), (Some(State::Failed(_)), State::Failed(_)))
+        {
             return;
         }
         match (before, state) {
@@ -314,7 +329,7 @@ impl Report {
                     "what is served does not verify the gateway's own token"
                 );
             }
-            (Some(State::Failed(_)), State::Verified | State::Pending(_)) => {
+            (Some(State::Failed(_)), State::Verified) => {
                 info!(kid; "what is served verifies the gateway's own token again");
             }
             (_, State::Pending(mismatch)) => {

@@ -240,6 +240,8 @@ impl Upstream {
                 (self.tls, self.anchors, self.ca) = (tls, anchors, ca);
                 self.begin_round();
             }
+            // The fetch that follows fails for the same reason, and says so.
+            Err(error) if error.is_out_of_descriptors() => {}
             Err(error) => {
                 if self.unusable_ca.is_due((), &error.to_string(), Instant::now()) {
                     warn!(error:%; "CA file cannot be used, the last valid one stays in use");

@@ -12,7 +12,7 @@ use rustls::crypto::aws_lc_rs::{self, kx_group};
 use super::bundle::{Bundle, BundleError};
 use super::connector::TlsConnector;
 use super::expiry::{Place, Subject, Validity};
-use super::file::read_file;
+use super::file::{is_out_of_descriptors, read_file};
 use super::verifier::{Shown, Verifier};
 
 /// The longest CA file, in bytes: some five times what a distribution trusts.
@@ -42,6 +42,13 @@ impl fmt::Display for CaError {
             CaFault::Bundle(error) => write!(out, "{error}"),
             CaFault::Tls(error) => write!(out, "{error}"),
         }
+    }
+}
+
+impl CaError {
+    /// Whether no file can be opened at all.
+    pub(super) fn is_out_of_descriptors(&self) -> bool {
+        matches!(&self.cause, CaFault::Read(error) if is_out_of_descriptors(error))
     }
 }
 

@@ -257,7 +257,7 @@ fn other_protocols_are_named_with_what_to_turn_off() {
     for (sent, expected) in [
         (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03random".to_vec(), "it is TLS"),
         ([b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n".to_vec(), get("")].concat(), "PROXY protocol"),
-        (b"PROXY UNKNOWN\r\n\r\n".to_vec(), "PROXY protocol"),
+        (b"PROXY UNKNOWN\r\n".to_vec(), "PROXY protocol"),
         ([&signature[..], b"\x21\x11\0\x0c0123456789ab", &get("")].concat(), "PROXY protocol"),
     ] {
         assert_eq!(statuses(scene.address(), &sent), [400], "{:?}", text(&sent));

@@ -148,6 +148,49 @@ fn an_issuer_that_comes_and_goes_is_one_warning_and_not_one_each_round() {
 }
 
 #[test]
+fn an_issuer_that_comes_and_goes_is_one_error_where_another_is_expected() {
+    let api = FakeApi::start();
+    let gateway = quick(&api).set("ISSUER", ISSUER).start();
+    assert_eq!(gateway.get(DISCOVERY).status, 200);
+    for issuer in [OTHER, ISSUER, OTHER, ISSUER, OTHER] {
+        set_issuer(&api, issuer);
+        eventually(issuer, || gateway.get(DISCOVERY).json()["issuer"] == issuer);
+    }
+    eventually("unhealthy", || gateway.get("/healthz").text() == "unhealthy: issuer-mismatch\n");
+    assert_eq!(lines(&gateway, " ERROR ").len(), 1, "{}", gateway.log());
+    assert_eq!(lines(&gateway, " WARN ").len(), 1, "{}", gateway.log());
+    assert_eq!(lines(&gateway, "again").len(), 0, "{}", gateway.log());
+}
+
+#[test]
+fn a_key_that_is_new_is_a_line_while_issuers_come_and_go() {
+    let api = FakeApi::start();
+    let gateway = quick(&api).start();
+    assert_eq!(gateway.get(DISCOVERY).status, 200);
+    for issuer in [OTHER, ISSUER, OTHER] {
+        set_issuer(&api, issuer);
+        eventually(issuer, || gateway.get(DISCOVERY).json()["issuer"] == issuer);
+    }
+    // In one round: the issuer that was there before, and a new key.
+    api.rotate_key();
+    set_issuer(&api, ISSUER);
+    gateway.wait_for_log(&format!("signing key added kid={}", api.kid()));
+}
+
+#[test]
+fn an_issuer_that_cannot_be_published_is_not_said_to_be_served() {
+    let api = FakeApi::start();
+    let url = "https://issuer.example/openid/v1/jwks";
+    api.set(DISCOVERY, Answer::discovery(discovery(ISSUER, url)));
+    let gateway = quick(&api).set("ISSUER", ISSUER).set("JWKS_URI", "upstream").start();
+    assert_eq!(gateway.get(DISCOVERY).status, 200);
+    api.set(DISCOVERY, Answer::discovery(discovery(OTHER, "http://other.example/keys")));
+    gateway.wait_for_log("reason=bad-document");
+    assert!(!gateway.log().contains("is not ISSUER"), "{}", gateway.log());
+    assert_eq!(gateway.get("/healthz").text(), "unhealthy: bad-document\n");
+}
+
+#[test]
 fn a_key_that_comes_and_goes_is_one_warning_and_not_one_each_round() {
     let api = FakeApi::start();
     let key = |kid: &str| json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": "1", "y": "2"});

@@ -14,7 +14,19 @@ use crate::gateway::{Gateway, eventually, field};
 #[test]
 fn a_word_that_is_neither_a_level_nor_a_crate_is_a_mistake_of_rust_log() {
     let api = FakeApi::start();
-    for value in ["verbose", "inof", "info,loud", "5", "true", "kube-issuer-gateway", "info/a/b"] {
+    for value in [
+        "verbose",
+        "inof",
+        "info,loud",
+        "5",
+        "true",
+        "kube-issuer-gateway",
+        "info/a/b",
+        "kube-issuer-gateway=debug",
+        "warn=trace",
+        "info=",
+        "tiny_http",
+    ] {
         let ended = Gateway::builder(&api).set("RUST_LOG", value).run();
         assert_eq!(ended.code, Some(2), "{value}\n{}", ended.log);
         let expected = format!("RUST_LOG is {value:?}: it must be off, error, warn,");
@@ -118,6 +130,14 @@ fn a_variable_that_looks_like_a_setting_is_a_warning() {
         assert!(line.contains(" WARN ") && line.contains(&format!("set {setting} ")), "{line}");
     }
     assert_eq!(gateway.log().matches(" WARN ").count(), lookalikes.len(), "{}", gateway.log());
+    // Also beside a mistake, and not for what Kubernetes sets for a Service named upstream.
+    let ended = Gateway::builder(&api)
+        .set("WORKERS", "0")
+        .set("LISTENPORT", "80")
+        .set("UPSTREAM_HOSTS", "tcp://10.0.0.1:80")
+        .run();
+    assert!(ended.code == Some(2) && ended.log.contains("name=LISTENPORT"), "{}", ended.log);
+    assert_eq!(ended.log.lines().count(), 2, "{}", ended.log);
 }
 
 // Requests.

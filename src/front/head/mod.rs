@@ -187,9 +187,15 @@ pub(crate) fn other_protocol(received: &[u8]) -> Option<Refusal> {
         // RFC 8446 §5.1: a handshake record.
         [0x16, 0x03, ..] => Some(TLS),
         // The PROXY protocol, versions 1 and 2; of the second one the empty lines may be gone.
-        [b'P', b'R', b'O', b'X', b'Y', b' ', ..]
-        | [b'\r', b'\n', b'\r', b'\n', b'\0', b'\r', b'\n', ..]
-        | [b'\0', b'\r', b'\n', b'Q', ..] => Some(PROXY_PROTOCOL),
+        text if [&b"PROXY TCP4 "[..], b"PROXY TCP6 ", b"PROXY UNKNOWN"]
+            .iter()
+            .any(|it| text.starts_with(it)) =>
+        {
+            Some(PROXY_PROTOCOL)
+        }
+        [b'\r', b'\n', b'\r', b'\n', b'\0', b'\r', b'\n', ..] | [b'\0', b'\r', b'\n', b'Q', ..] => {
+            Some(PROXY_PROTOCOL)
+        }
         _ => None,
     }
 }

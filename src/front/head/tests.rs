@@ -139,6 +139,8 @@ fn other_protocols_are_known_by_their_first_bytes() {
         (b"\0\r\nQUIT\n", Some(PROXY_PROTOCOL)),
         (b"\x16", None),
         (b"GET / HTTP/1.1", None),
+        (b"PROXY UNKNOWN\r\n", Some(PROXY_PROTOCOL)),
+        (b"PROXY /x HTTP/1.1\r\n", None),
         (b"PROXYZ", None),
         (b"\r\n\r\n", None),
     ] {

@@ -4,9 +4,9 @@
 //! cannot verify it with the documents that are served, they cannot verify others either: the API server
 //! signs with a key that it does not publish, or the documents are those of another cluster.
 //!
-//! It is deliberately slow to complain. A token that is older than what is served was signed before a
-//! rotation or a migration, and says nothing. While API servers are restarted one after the other, one may
-//! sign with a key that another does not list yet. And it withholds nothing.
+//! It is deliberately slow to complain. A token that is not clearly newer than what is served may have been
+//! signed before a rotation or a migration, and says nothing. While API servers are restarted one after the
+//! other, one may sign with a key that another does not list yet. And it withholds nothing.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,20 +16,33 @@ use serde_json::Value;
 use crate::documents::{is_issuer, kid};
 use crate::jwt::{Jwt, Signature};
 
-/// How long a mismatch must last: longer than a control plane takes to be restarted.
+/// How long a mismatch must last, and how much later than what is served the token must have been issued: longer
+/// than a control plane takes to be restarted. While that goes on, an API server may still issue what another one
+/// no longer serves; and clocks differ.
 const LASTING: Duration = Duration::from_secs(300);
+/// The most issuers and key sets that are remembered: a control plane has three or five API servers.
+const MOST_SERVED: usize = 8;
 
 /// What was found about the token so far.
 pub(super) struct OwnToken {
     /// The one that was checked last. There is no `Debug`: it is a secret.
     token: Option<String>,
+    /// What was served: the last one at the end.
+    served: Vec<Served>,
+    /// How long the mismatch that counts has lasted, without the rounds that failed.
+    lasted: Duration,
+    /// When that was last seen; `None`: the last round failed, or did not see it.
+    seen: Option<Instant>,
+    /// The alarm lasts until the token is verified.
+    has_failed: bool,
+}
+
+/// An issuer and keys, and when they were first served together.
+struct Served {
     issuer: String,
-    /// The keys that are served, as text.
+    /// As text.
     keys: BTreeSet<String>,
-    /// When this issuer and these keys were first served.
     since: SystemTime,
-    /// When the mismatch began that counts.
-    mismatched: Option<Instant>,
 }
 
 /// The state of the check.
@@ -73,14 +86,13 @@ pub(super) struct Checked {
 }
 
 impl OwnToken {
-    /// `now`: documents of any issuer count as served from then on.
-    pub(super) const fn new(now: SystemTime) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             token: None,
-            issuer: String::new(),
-            keys: BTreeSet::new(),
-            since: now,
-            mismatched: None,
+            served: Vec::new(),
+            lasted: Duration::ZERO,
+            seen: None,
+            has_failed: false,
         }
     }
 
@@ -92,56 +104,77 @@ impl OwnToken {
         keys: &[&Value],
         (now, date): (Instant, SystemTime),
     ) -> Checked {
-        let texts = keys.iter().map(ToString::to_string).collect();
-        if self.issuer != issuer || self.keys != texts {
-            (self.issuer, self.keys, self.since) = (issuer.to_owned(), texts, date);
-        }
+        let since = self.first_served(issuer, keys, date);
         let is_new = self.token.as_deref() != Some(token);
         if is_new {
             self.token = Some(token.to_owned());
         }
         let jwt = Jwt::parse(token).filter(|jwt| jwt.issuer().is_some_and(is_issuer));
         let Some(jwt) = jwt else {
-            self.mismatched = None;
+            self.end();
             let state = State::NotChecked;
             return Checked { state, wants_round: false, token_issuer: None, token_kid: None };
         };
         let mismatch = mismatch(&jwt, issuer, keys);
         Checked {
-            state: self.state(&jwt, mismatch, now),
+            state: self.state(&jwt, mismatch, since, now),
             wants_round: is_new && mismatch.is_some(),
             token_issuer: jwt.issuer().map(ToOwned::to_owned),
             token_kid: jwt.kid().map(ToOwned::to_owned),
         }
     }
 
-    fn state(&mut self, jwt: &Jwt<'_>, mismatch: Option<Mismatch>, now: Instant) -> State {
+    /// When this issuer and these keys were first served.
+    fn first_served(&mut self, issuer: &str, keys: &[&Value], date: SystemTime) -> SystemTime {
+        let keys: BTreeSet<_> = keys.iter().map(ToString::to_string).collect();
+        let known = self.served.iter().position(|it| it.issuer == issuer && it.keys == keys);
+        let served = match known {
+            Some(at) => self.served.remove(at),
+            None => Served { issuer: issuer.to_owned(), keys, since: date },
+        };
+        let since = served.since;
+        if self.served.len() == MOST_SERVED {
+            self.served.remove(0);
+        }
+        self.served.push(served);
+        since
+    }
+
+    fn state(
+        &mut self,
+        jwt: &Jwt<'_>,
+        mismatch: Option<Mismatch>,
+        since: SystemTime,
+        now: Instant,
+    ) -> State {
         let Some(mismatch) = mismatch else {
-            self.mismatched = None;
+            self.end();
             return State::Verified;
         };
-        if !self.is_later(jwt) {
-            self.mismatched = None;
-            return State::Pending(mismatch);
+        if !is_later(jwt, since) {
+            self.lasted = Duration::ZERO;
+            self.seen = None;
+        } else if let Some(seen) = self.seen.replace(now) {
+            self.lasted += now.saturating_duration_since(seen);
         }
-        let since = *self.mismatched.get_or_insert(now);
-        if now.saturating_duration_since(since) < LASTING {
-            State::Pending(mismatch)
-        } else {
-            State::Failed(mismatch)
-        }
+        self.has_failed |= self.lasted >= LASTING;
+        if self.has_failed { State::Failed(mismatch) } else { State::Pending(mismatch) }
     }
 
-    /// Whether it was issued after what is served was first served.
-    fn is_later(&self, jwt: &Jwt<'_>) -> bool {
-        let since = self.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        jwt.issued_at().is_some_and(|issued_at| issued_at > since)
-    }
-
-    /// A round brought nothing to check against: a mismatch has to last anew.
+    /// A round brought nothing to check against: its time does not count.
     pub(super) const fn interrupt(&mut self) {
-        self.mismatched = None;
+        self.seen = None;
     }
+
+    const fn end(&mut self) {
+        (self.lasted, self.seen, self.has_failed) = (Duration::ZERO, None, false);
+    }
+}
+
+/// Whether it was issued after what has been served since then.
+fn is_later(jwt: &Jwt<'_>, since: SystemTime) -> bool {
+    let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    jwt.issued_at().is_some_and(|issued_at| issued_at > since + LASTING)
 }
 
 fn mismatch(jwt: &Jwt<'_>, issuer: &str, keys: &[&Value]) -> Option<Mismatch> {

@@ -45,7 +45,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        Self { own: OwnToken::new(date(0)), start: Instant::now() }
+        Self { own: OwnToken::new(), start: Instant::now() }
     }
 
     /// The state after a round, and whether it wants another one.
@@ -74,44 +74,63 @@ fn a_token_of_what_is_served_is_verified() {
 fn a_mismatch_wants_one_round_and_fails_when_it_has_lasted() {
     let (one, two, other) = (Key::new("one"), Key::new("two"), Key::new("one"));
     for (token, mismatch) in [
-        (one.token(B, 10), Mismatch::Issuer),
-        (two.token(A, 10), Mismatch::Kid),
-        (other.token(A, 10), Mismatch::Signature),
+        (one.token(B, 400), Mismatch::Issuer),
+        (two.token(A, 400), Mismatch::Kid),
+        (other.token(A, 400), Mismatch::Signature),
     ] {
         let mut scene = Scene::new();
         scene.check(1, &one.token(A, 0), A, &[&one]);
-        let pending = State::Pending(mismatch);
-        assert_eq!(scene.check(11, &token, A, &[&one]), (pending, true));
-        assert_eq!(scene.check(12, &token, A, &[&one]), (pending, false));
-        assert_eq!(scene.check(310, &token, A, &[&one]), (pending, false));
-        assert_eq!(scene.check(311, &token, A, &[&one]), (State::Failed(mismatch), false));
+        let (pending, failed) = (State::Pending(mismatch), State::Failed(mismatch));
+        assert_eq!(scene.check(401, &token, A, &[&one]), (pending, true));
+        assert_eq!(scene.check(402, &token, A, &[&one]), (pending, false));
+        assert_eq!(scene.check(700, &token, A, &[&one]), (pending, false));
+        assert_eq!(scene.check(701, &token, A, &[&one]), (failed, false));
         // A renewed one that does not match either changes nothing.
-        let renewed = other.token(B, 311);
+        let renewed = other.token(B, 702);
         let issuer = State::Failed(Mismatch::Issuer);
-        assert_eq!(scene.check(312, &renewed, A, &[&one]), (issuer, true));
-        assert_eq!(scene.check(313, &one.token(A, 313), A, &[&one]), (State::Verified, false));
-        assert_eq!(scene.check(314, &token, A, &[&one]), (pending, true));
+        assert_eq!(scene.check(703, &renewed, A, &[&one]), (issuer, true));
+        assert_eq!(scene.check(704, &one.token(A, 704), A, &[&one]), (State::Verified, false));
+        assert_eq!(scene.check(705, &token, A, &[&one]), (pending, true));
     }
 }
 
 #[test]
-fn a_token_that_is_older_than_what_is_served_says_nothing() {
+fn the_alarm_lasts_until_the_token_is_verified() {
+    let (one, two, three) = (Key::new("one"), Key::new("two"), Key::new("three"));
+    let mut scene = Scene::new();
+    let token = two.token(A, 400);
+    scene.check(1, &one.token(A, 0), A, &[&one]);
+    scene.check(401, &token, A, &[&one]);
+    let failed = State::Failed(Mismatch::Kid);
+    assert_eq!(scene.check(701, &token, A, &[&one]).0, failed);
+    // Neither a failed round nor another key that does not help, nor an older token.
+    scene.own.interrupt();
+    assert_eq!(scene.check(702, &token, A, &[&one]).0, failed);
+    assert_eq!(scene.check(703, &token, A, &[&one, &three]).0, failed);
+    assert_eq!(scene.check(704, &two.token(A, 0), A, &[&one, &three]).0, failed);
+    assert_eq!(scene.check(705, &token, A, &[&one, &two]).0, State::Verified);
+}
+
+#[test]
+fn a_token_that_is_not_clearly_newer_than_what_is_served_says_nothing() {
     let (one, two) = (Key::new("one"), Key::new("two"));
     let old = one.token(A, 0);
     let mut scene = Scene::new();
     scene.check(1, &old, A, &[&one]);
     // After a rotation and the grace; and after a migration to another issuer.
-    for (second, issuer) in [(100, A), (2000, B)] {
-        for passed in [0, 1000] {
+    for (second, issuer) in [(100, A), (3000, B)] {
+        for passed in [0, 1000, 2000] {
             let (state, _) = scene.check(second + passed, &old, issuer, &[&two]);
             assert!(matches!(state, State::Pending(_)), "{state:?}");
         }
     }
-    // Issued in the second in which the process began: it may be older.
+    // A control plane of three, in a migration to B: the first serves it, and another still issues A.
     let mut scene = Scene::new();
-    for second in [0, 1000] {
-        let (state, _) = scene.check(second, &two.token(A, 0), A, &[&one]);
-        assert_eq!(state, State::Pending(Mismatch::Kid));
+    scene.check(1, &old, A, &[&one]);
+    scene.check(100, &old, B, &[&one]);
+    for second in [110, 400, 1000, 3000] {
+        let (state, _) = scene.check(second, &one.token(A, 110), B, &[&one]);
+        assert_eq!(state, State::Pending(Mismatch::Issuer), "{second}");
     }
 }
 
@@ -119,27 +138,47 @@ fn a_token_that_is_older_than_what_is_served_says_nothing() {
 fn what_is_served_anew_begins_the_wait_anew() {
     let (one, two, three) = (Key::new("one"), Key::new("two"), Key::new("three"));
     let mut scene = Scene::new();
-    let token = three.token(A, 10);
+    let token = three.token(A, 400);
     let pending = State::Pending(Mismatch::Kid);
     scene.check(1, &one.token(A, 0), A, &[&one]);
-    assert_eq!(scene.check(11, &token, A, &[&one]).0, pending);
-    // Then the token is older than the set; a set that has it ends the matter.
-    assert_eq!(scene.check(200, &token, A, &[&one, &two]).0, pending);
-    assert_eq!(scene.check(900, &token, A, &[&one, &two]).0, pending);
-    assert_eq!(scene.check(901, &token, A, &[&two, &three]).0, State::Verified);
+    assert_eq!(scene.check(401, &token, A, &[&one]).0, pending);
+    // Then the token is not newer than the set; a set that has it ends the matter.
+    assert_eq!(scene.check(600, &token, A, &[&one, &two]).0, pending);
+    assert_eq!(scene.check(1900, &token, A, &[&one, &two]).0, pending);
+    assert_eq!(scene.check(1901, &token, A, &[&two, &three]).0, State::Verified);
 }
 
 #[test]
-fn rounds_that_fail_interrupt_the_wait() {
+fn sets_that_alternate_do_not_begin_the_wait_anew() {
+    let (one, two, three) = (Key::new("one"), Key::new("two"), Key::new("three"));
+    let mut scene = Scene::new();
+    let mut failed_at = None;
+    for round in 0..40_u32 {
+        let second = round * 50;
+        let keys = if round % 3 == 0 { [&two] } else { [&one] };
+        let token = three.token(A, if round < 10 { 0 } else { 500 });
+        if matches!(scene.check(second, &token, A, &keys).0, State::Failed(_)) {
+            failed_at.get_or_insert(second);
+        }
+    }
+    // From 500 on the token counts.
+    assert_eq!(failed_at, Some(800));
+}
+
+#[test]
+fn rounds_that_fail_do_not_count() {
     let (one, two) = (Key::new("one"), Key::new("two"));
     let mut scene = Scene::new();
-    let token = two.token(A, 10);
+    let token = two.token(A, 400);
     let pending = State::Pending(Mismatch::Kid);
     scene.check(1, &one.token(A, 0), A, &[&one]);
-    assert_eq!(scene.check(11, &token, A, &[&one]).0, pending);
+    assert_eq!(scene.check(401, &token, A, &[&one]).0, pending);
+    assert_eq!(scene.check(501, &token, A, &[&one]).0, pending);
     scene.own.interrupt();
-    assert_eq!(scene.check(400, &token, A, &[&one]).0, pending);
-    assert_eq!(scene.check(700, &token, A, &[&one]).0, State::Failed(Mismatch::Kid));
+    // An hour without upstream, and then 200 s more.
+    assert_eq!(scene.check(4000, &token, A, &[&one]).0, pending);
+    assert_eq!(scene.check(4199, &token, A, &[&one]).0, pending);
+    assert_eq!(scene.check(4200, &token, A, &[&one]).0, State::Failed(Mismatch::Kid));
 }
 
 #[test]
@@ -147,15 +186,11 @@ fn the_order_of_keys_and_two_keys_of_one_kid_do_not_matter() {
     let (one, two, other) = (Key::new("one"), Key::new("two"), Key::new("two"));
     let mut scene = Scene::new();
     scene.check(1, &one.token(A, 0), A, &[&one, &other]);
-    assert_eq!(
-        scene.check(10, &two.token(A, 5), A, &[&other, &one]).0,
-        State::Pending(Mismatch::Signature)
-    );
-    assert_eq!(
-        scene.check(310, &two.token(A, 5), A, &[&one, &other]).0,
-        State::Failed(Mismatch::Signature)
-    );
-    assert_eq!(scene.check(311, &two.token(A, 5), A, &[&one, &other, &two]).0, State::Verified);
+    let token = two.token(A, 400);
+    let signature = Mismatch::Signature;
+    assert_eq!(scene.check(410, &token, A, &[&other, &one]).0, State::Pending(signature));
+    assert_eq!(scene.check(710, &token, A, &[&one, &other]).0, State::Failed(signature));
+    assert_eq!(scene.check(711, &token, A, &[&one, &other, &two]).0, State::Verified);
 }
 
 #[test]
@@ -174,7 +209,7 @@ fn what_is_no_token_of_an_issuer_is_not_checked() {
 #[test]
 fn an_algorithm_that_is_not_known_is_checked_by_kid_and_issuer() {
     let header = json!({"alg": "ML-DSA-65", "kid": "a"});
-    let claims = json!({"iss": A, "iat": 1_000_010});
+    let claims = json!({"iss": A, "iat": 1_000_400});
     let [header, claims] = [header, claims].map(|it| URL_SAFE_NO_PAD.encode(it.to_string()));
     let token = format!("{header}.{claims}.c2ln");
     let key = json!({"kty": "AKP", "kid": "a", "pub": "AA"});
@@ -183,7 +218,7 @@ fn an_algorithm_that_is_not_known_is_checked_by_kid_and_issuer() {
         (B, vec![&key], State::Failed(Mismatch::Issuer)),
         (A, vec![], State::Failed(Mismatch::Kid)),
     ] {
-        let mut own = OwnToken::new(date(0));
+        let mut own = OwnToken::new();
         let start = Instant::now();
         own.check(&token, issuer, &keys, (start, date(1)));
         let checked = own.check(&token, issuer, &keys, (start + 300 * S, date(301)));
