@@ -40,7 +40,7 @@ static: ## the release binary, fully static, for x86_64 (needs a musl target and
 # rustup target add x86_64-unknown-linux-musl; for arm64 the same target with aarch64, musl-gcc's
 # cross compiler and CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-IMAGE ?= ghcr.io/kube-issuer-gateway/kube-issuer-gateway:$(VERSION)
+IMAGE ?= kube-issuer-gateway:$(VERSION)
 HELM ?= helm
 
 .PHONY: image

@@ -1,87 +1,3 @@
-{{/*
-A key with nothing after it, `service:` or `port:` in it, takes Helm's default away. These are the defaults of values.yaml that
-the templates cannot do without, put back where they are missing; tests/chart/check holds them against that file. Each template
-calls it first. In the second level only where a key is a section of the chart's own: null takes a member away from what the pod
-gets as it is given, such as podSecurityContext.runAsUser.
-*/}}
-{{- define "kube-issuer-gateway.fill" -}}
-{{- $sections := list "image" "serviceAccount" "rbac" "service" "ingress" "httpRoute" "autoscaling" "podDisruptionBudget" "networkPolicy" -}}
-{{- range $key, $default := include "kube-issuer-gateway.defaults" . | fromYaml -}}
-{{- $value := index $.Values $key -}}
-{{- if kindIs "invalid" $value -}}
-{{- $_ := set $.Values $key $default -}}
-{{- else if has $key $sections -}}
-{{- range $inner, $innerDefault := $default -}}
-{{- if kindIs "invalid" (index $value $inner) -}}
-{{- $_ := set $value $inner $innerDefault -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end }}
-
-{{- define "kube-issuer-gateway.defaults" -}}
-replicaCount: 2
-image:
-  repository: ghcr.io/kube-issuer-gateway/kube-issuer-gateway
-  pullPolicy: IfNotPresent
-commonLabels: {}
-serviceAccount:
-  create: true
-  automount: true
-rbac:
-  create: true
-extraEnv: []
-podLabels: {}
-podSecurityContext:
-  runAsNonRoot: true
-  runAsUser: 65534
-  runAsGroup: 65534
-  seccompProfile:
-    type: RuntimeDefault
-securityContext:
-  allowPrivilegeEscalation: false
-  capabilities:
-    drop: [ALL]
-  readOnlyRootFilesystem: true
-service:
-  type: ClusterIP
-  port: 80
-  ipFamilyPolicy: PreferDualStack
-ingress:
-  enabled: false
-  pathType: Exact
-httpRoute:
-  enabled: false
-  gatewayName: external-gateway
-  gatewayNamespace: gateway-system
-  hostnames: []
-resources:
-  requests: {cpu: 10m, memory: 32Mi}
-  limits: {cpu: 100m, memory: 64Mi}
-minReadySeconds: 5
-revisionHistoryLimit: 3
-strategy:
-  type: RollingUpdate
-  rollingUpdate: {maxUnavailable: 0, maxSurge: 1}
-enableServiceLinks: false
-autoscaling:
-  enabled: false
-  minReplicas: 2
-  maxReplicas: 4
-podDisruptionBudget:
-  enabled: true
-  maxUnavailable: 1
-  unhealthyPodEvictionPolicy: AlwaysAllow
-networkPolicy:
-  enabled: true
-topologySpreadConstraints:
-  - maxSkew: 1
-    topologyKey: kubernetes.io/hostname
-    whenUnsatisfiable: ScheduleAnyway
-    matchLabelKeys: [pod-template-hash]
-{{- end }}
-
 {{/* The chart's name, for labels. */}}
 {{- define "kube-issuer-gateway.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
@@ -115,21 +31,53 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "kube-issuer-gateway.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
 {{- end }}
+
+{{/*
+The metadata of an object in the release's namespace, but its name. Takes a list of the root and of what has the object's own `labels`
+and `annotations`. Labels of the chart stand above the object's, and those above commonLabels.
+*/}}
+{{- define "kube-issuer-gateway.metadata" -}}
+{{- $root := first . -}}
+namespace: {{ $root.Release.Namespace | quote }}
+labels:
+  {{- include "kube-issuer-gateway.allLabels" . | nindent 2 }}
+{{- with (last . | default dict).annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "kube-issuer-gateway.allLabels" -}}
+{{- $root := first . -}}
+{{- $own := (last . | default dict).labels | default dict -}}
+{{- merge (include "kube-issuer-gateway.labels" $root | fromYaml) $own ($root.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{- define "kube-issuer-gateway.serviceAccountName" -}}
 {{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "kube-issuer-gateway.fullname" .) "default") }}
 {{- end }}
 
+{{/* global.imageRegistry takes the place of the repository's host, where it has one: a first part with a dot or a port. */}}
 {{- define "kube-issuer-gateway.image" -}}
+{{- $repository := .Values.image.repository -}}
+{{- with (.Values.global | default dict).imageRegistry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $repository "") -}}
+{{- end -}}
 {{- if .Values.image.digest -}}
-{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{ $repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
+{{- end }}
+
+{{/* Those of global too, which may be names alone, as a JSON array. */}}
+{{- define "kube-issuer-gateway.imagePullSecrets" -}}
+{{- $secrets := .Values.imagePullSecrets | default list -}}
+{{- range (.Values.global | default dict).imagePullSecrets -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- $secrets | uniq | toJson }}
 {{- end }}
 
 {{- define "kube-issuer-gateway.publicPort" -}}
@@ -228,6 +176,11 @@ Takes a dict of `root`, `probe` and `path`.
 {{- addf $delay $timeout }}
 {{- end }}
 
+{{/* Pods at least, as a number. */}}
+{{- define "kube-issuer-gateway.replicas" -}}
+{{- .Values.autoscaling.enabled | ternary .Values.autoscaling.minReplicas .Values.replicaCount }}
+{{- end }}
+
 {{/* The issuer's host without its port, empty when the issuer is not given. Kubernetes takes small letters only. */}}
 {{- define "kube-issuer-gateway.host" -}}
 {{- with .Values.issuer }}{{ (urlParse .).hostname | lower }}{{ end }}
@@ -238,71 +191,25 @@ The paths of the documents, as a JSON array: below the issuer's path less one sl
 the path of a jwks_uri that is set to be on the issuer's host.
 */}}
 {{- define "kube-issuer-gateway.paths" -}}
-{{- $issuer := urlParse (.Values.issuer | default "") -}}
-{{- $path := $issuer.path | trimSuffix "/" -}}
+{{- $issuer := .Values.issuer | default "" -}}
+{{- /* As it is written: urlParse would decode it. */ -}}
+{{- $path := regexReplaceAll "^https://[^/]*" $issuer "" | trimSuffix "/" -}}
 {{- $paths := list (printf "%s/.well-known/openid-configuration" $path) (printf "%s/openid/v1/jwks" $path) -}}
-{{- $jwks := urlParse (((.Values.config).documents).jwksUri | default "") -}}
+{{- $jwks := ((.Values.config).documents).jwksUri | default "" -}}
 {{- /* Both are https, so :443 is no other port. */ -}}
-{{- if and $issuer.host (eq ($jwks.host | lower | trimSuffix ":443") ($issuer.host | lower | trimSuffix ":443")) $jwks.path -}}
-{{- $paths = append $paths $jwks.path | uniq -}}
+{{- $host := (urlParse $issuer).host | default "" | lower | trimSuffix ":443" -}}
+{{- if and $host (eq ((urlParse $jwks).host | default "" | lower | trimSuffix ":443") $host) -}}
+{{- $paths = append $paths (regexReplaceAll "^https://[^/]*" $jwks "") | compact | uniq -}}
 {{- end -}}
 {{- toJson $paths }}
 {{- end }}
 
-{{/* What the schema cannot say, each mistake in one sentence. */}}
-{{- define "kube-issuer-gateway.validate" -}}
-{{- $config := .Values.config | default dict -}}
-{{- if hasSuffix "k8s-jwks-proxy" .Values.image.repository -}}
-{{- fail (printf "image.repository is %q, the program that this one replaces: set image.repository and image.tag to kube-issuer-gateway's image." .Values.image.repository) -}}
-{{- end -}}
-{{- $public := include "kube-issuer-gateway.publicPort" . -}}
-{{- if eq $public (include "kube-issuer-gateway.adminPort" .) -}}
-{{- fail (printf "config.listen.port and config.admin.port are both %s: they must differ, or config.admin.port be \"off\"." $public) -}}
-{{- end -}}
-{{- $ttl := ($config.cache).ttlSeconds | default 60 | float64 -}}
-{{- $stale := ($config.cache).maxStaleSeconds | default 86400 | float64 -}}
-{{- if lt $stale $ttl -}}
-{{- fail (printf "config.cache.maxStaleSeconds is %v: it must be at least config.cache.ttlSeconds, %v." $stale $ttl) -}}
-{{- end -}}
-{{- $stop := include "kube-issuer-gateway.stopSeconds" . | float64 -}}
-{{- $grace := include "kube-issuer-gateway.gracePeriod" . | float64 -}}
-{{- if lt $grace $stop -}}
-{{- fail (printf "terminationGracePeriodSeconds is %v: it must be at least config.shutdown.delaySeconds and timeoutSeconds together, %v." $grace $stop) -}}
-{{- end -}}
-{{- if not (or .Values.serviceAccount.automount .Values.volumeMounts) -}}
-{{- fail "serviceAccount.automount is false and volumeMounts is empty, so the gateway has no token: mount token and CA, and name them in config.upstream.tokenPath and caCertPath." -}}
-{{- end -}}
-{{- /* Ports, probes and the grace period follow from config; and a setting given twice, by two names, ends the program. */ -}}
-{{- $older := list (list "TOKEN_PATH" "config.upstream.tokenPath") (list "CA_CERT_PATH" "config.upstream.caCertPath") (list "CACHE_TTL_MINUTES" "config.cache.ttlSeconds") -}}
-{{- range $setting := include "kube-issuer-gateway.settings" . | fromYamlArray | concat $older -}}
-{{- range $.Values.extraEnv -}}
-{{- if eq .name (first $setting) -}}
-{{- fail (printf "extraEnv has %s: set %s instead." .name (last $setting)) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- with .Values.autoscaling -}}
-{{- if and .enabled (lt (int .maxReplicas) (int .minReplicas)) -}}
-{{- fail (printf "autoscaling.maxReplicas is %v: it must be at least autoscaling.minReplicas, %v." .maxReplicas .minReplicas) -}}
-{{- end -}}
-{{- if and .enabled (not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage)) -}}
-{{- fail "autoscaling.targetCPUUtilizationPercentage and targetMemoryUtilizationPercentage are both null: autoscaling needs one of them, such as 80." -}}
-{{- end -}}
-{{- end -}}
-{{- $loopback := "^\\[?(127\\.|[0:]*:0*1\\]?$|[0:]*:ffff:127\\.)" -}}
-{{- $address := ($config.listen).address | default "" -}}
-{{- if regexMatch $loopback (lower $address) -}}
-{{- fail (printf "config.listen.address is %s, which neither the Service nor the kubelet can reach: leave it empty for all addresses." $address) -}}
-{{- end -}}
-{{- $address = ($config.admin).address | default "" -}}
-{{- $admin := include "kube-issuer-gateway.adminPort" . -}}
-{{- if and $admin (regexMatch $loopback (lower $address)) -}}
-{{- range $name := list "startupProbe" "livenessProbe" "readinessProbe" -}}
-{{- $probe := index $.Values $name | default dict -}}
-{{- $port := ($probe.httpGet | default $probe.tcpSocket | default dict).port | toString -}}
-{{- if has $port (list "admin" $admin) -}}
-{{- fail (printf "config.admin.address is %s, where %s asks, and the kubelet cannot reach it: leave it empty, or let the probes ask the port http." $address $name) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
+{{/* The host of the Ingress; empty when there is none. */}}
+{{- define "kube-issuer-gateway.ingressHost" -}}
+{{- .Values.ingress.host | default (include "kube-issuer-gateway.host" .) }}
+{{- end }}
+
+{{/* The hostnames of the HTTPRoute, as a JSON array. */}}
+{{- define "kube-issuer-gateway.hostnames" -}}
+{{- .Values.httpRoute.hostnames | default (include "kube-issuer-gateway.host" . | list | compact) | toJson }}
 {{- end }}
