@@ -53,7 +53,7 @@ image-test: ## the image, run as the cluster would run it
 
 .PHONY: chart-test
 chart-test: ## the chart, deploy.yaml and kustomization.yaml against each other, without a cluster
-	HELM=$(HELM) tests/chart/check
+	HELM=$(HELM) tests/chart/run
 
 .PHONY: bench
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
@@ -90,6 +90,11 @@ kind-rotation: build ## a new signing key in that cluster: how soon real relying
 .PHONY: kind-migration
 kind-migration: build ## another issuer in that cluster, by two flags: who raises an alarm, and who does not
 	tests/kind/migration
+
+.PHONY: kind-dry-run
+kind-dry-run: ## what the chart renders beside what that cluster's API server would store of it
+	tests/kind/gateway_api
+	HELM=$(HELM) tests/chart/dry_run
 
 .PHONY: kind-load
 kind-load: ## the image that `make image` built, into that cluster
