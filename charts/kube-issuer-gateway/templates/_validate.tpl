@@ -72,6 +72,13 @@ that nothing is rendered.
 {{- end }}
 
 {{- define "kube-issuer-gateway.validateUpstream" -}}
+{{- $config := .Values.config | default dict -}}
+{{- range $name, $url := dict "issuer" .Values.issuer "config.upstream.url" ($config.upstream).url "config.documents.jwksUri" ($config.documents).jwksUri -}}
+{{- $port := regexFind "^https?://[^/]*:[0-9]+(/|$)" ($url | default "") | trimSuffix "/" | splitList ":" | last -}}
+{{- if and $port (gt (int64 $port) 65535) -}}
+{{- fail (printf "%s is %s: its port must be from 0 to 65535." $name $url) -}}
+{{- end -}}
+{{- end -}}
 {{- with ((.Values.config).upstream).url -}}
 {{- $loopback := regexMatch "^http://(127\\.[0-9.]+|localhost|\\[::1\\])(:[0-9]+)?(/.*)?$" . -}}
 {{- $https := regexMatch "^https://[^/?#@\\s]+(/[^?#\\s]*)?$" . -}}
