@@ -67,7 +67,7 @@ fn variable(text: &[u8]) -> Option<(OsString, OsString)> {
 
 /// Each mistake is one printable line that begins with the name of a setting that is to blame.
 fn told(mistakes: &Mistakes, given: &[(OsString, OsString)]) {
-    let Mistakes { sentences, log } = mistakes;
+    let Mistakes { sentences, log, lookalikes: _ } = mistakes;
     assert!(!sentences.is_empty());
     for (at, sentence) in sentences.iter().enumerate() {
         assert!(!sentence.chars().any(char::is_control), "{sentence:?}");

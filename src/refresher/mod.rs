@@ -118,6 +118,8 @@ impl Refresher {
     pub(crate) fn run(mut self) {
         loop {
             let asked = self.cache.await_round();
+            // A copy may have become too old since the last round, and be renewed by this one.
+            self.report_what_is_served();
             let started = Instant::now();
             let retry_in = retry_pause(self.failures, self.intervals.cache_ttl, jitter());
             self.upstream.begin_round();
@@ -319,7 +321,7 @@ impl Refresher {
         }
     }
 
-    /// Notes for the log which documents can be served after a round.
+    /// Notes for the log which documents can be served now.
     fn report_what_is_served(&mut self) {
         for kind in [Kind::Discovery, Kind::Jwks] {
             let now = Instant::now();

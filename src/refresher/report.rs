@@ -135,6 +135,8 @@ impl Report {
             Kind::Jwks => jwks,
         };
         match (missing, *since) {
+            // The first round is under way.
+            (Some((Reason::NotFetchedYet, _)), None) | (Some(_), Some(_)) | (None, None) => {}
             (Some((reason, too_old_for)), None) => {
                 let begun = too_old_for.map_or(Some(started), |since| now.checked_sub(since));
                 *since = Some(begun.unwrap_or(started));
@@ -146,7 +148,6 @@ impl Report {
                 let after_ms = milliseconds(now.saturating_duration_since(begun));
                 info!(document = kind.name(), after_ms; "served again");
             }
-            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 
