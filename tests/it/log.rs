@@ -309,7 +309,7 @@ fn without_descriptors_the_limit_is_named_and_not_the_token() {
     // Those that are open stay, and there is none more.
     set(3);
     let line = gateway.wait_for_log("fetch failed document=discovery reason=unreachable");
-    assert!(line.contains("Too many open files") && line.contains("(ulimit -n)"), "{line}");
+    assert!(line.contains("(os error 24)") && line.contains("(ulimit -n)"), "{line}");
     let client = std::net::TcpStream::connect(gateway.public).unwrap();
     let line = gateway.wait_for_log("cannot accept a connection");
     assert!(line.contains("(ulimit -n)"), "{line}");
