@@ -219,7 +219,8 @@ impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
         if is_none(&value)? {
             return Ok(());
         }
-        let duration = key.as_str().strip_suffix("_ms").zip(value.to_f64());
+        let name = key.as_str().strip_suffix("_ms");
+        let duration = name.and_then(|name| Some((name, value.to_f64()?)));
         if let Some((key, milliseconds)) = duration {
             return Ok(write_duration(self.line, key, milliseconds)?);
         }

@@ -292,7 +292,21 @@ fn deploy_yaml_and_its_examples_are_taken_by_the_api_server_strictly(_: &mut Run
     ];
     kubectl(&services);
     for example in examples {
-        assert_strictly_taken(&example, &read(&example));
+        // A patch, which is no whole object.
+        if example.ends_with("/openshift.yaml") {
+            continue;
+        }
+        // What others define (Argo CD, Flux, GKE, Traefik) is not known to this cluster.
+        let known = ["v1", "networking.k8s.io/v1", "gateway.networking.k8s.io/v1"];
+        let known = known.map(|version| format!("apiVersion: {version}\n"));
+        let text = read(&example);
+        let is_known = |object: &&str| known.iter().any(|version| object.contains(version));
+        let objects: Vec<_> = text.split("\n---\n").filter(is_known).collect();
+        if objects.is_empty() {
+            println!("   {example}: of others");
+        } else {
+            assert_strictly_taken(&example, &objects.join("\n---\n"));
+        }
     }
 }
 
