@@ -38,8 +38,8 @@ pub(crate) enum Format {
     Json,
 }
 
-/// The crates, libraries included, whose lines a filter may name.
-pub(crate) const CRATES: [&str; 4] = [env!("CARGO_CRATE_NAME"), "ureq", "ureq_proto", "rustls"];
+/// The most characters of a value from outside, in those lines that cut it.
+const LONGEST: usize = 200;
 /// Crates that log only warnings and errors, whatever `RUST_LOG` says.
 const LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 /// The crate whose lines are all dropped: its only line above `debug` is an error of its accept
@@ -99,6 +99,16 @@ static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
 static CLIENTS: AtomicBool = AtomicBool::new(true);
 /// `LOG_FORMAT`.
 static FORMAT: OnceLock<Format> = OnceLock::new();
+
+/// Whether a filter may name this crate: it is this program, or a library whose lines are shown.
+pub(crate) fn is_shown(name: &str) -> bool {
+    name == env!("CARGO_CRATE_NAME") || LIBRARIES.contains(&name)
+}
+
+/// The first 200 characters of a value from outside: some may be long.
+pub(crate) fn cut(value: &str) -> String {
+    value.chars().take(LONGEST).collect()
+}
 
 /// A value that tells who a client is, if lines may have it: personal data.
 pub(crate) fn client<T>(value: T) -> Option<T> {

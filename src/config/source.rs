@@ -10,13 +10,11 @@ use std::time::Duration;
 use super::names;
 use super::settings::{SETTINGS, Setting};
 use super::values::{Range, seconds};
+use crate::logging::cut;
 
 /// What Kubernetes sets in each pod, also with `enableServiceLinks: false`: Kubernetes docs,
 /// "Accessing the API from a Pod".
 const SERVICE: [&str; 2] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"];
-
-/// The longest value of a setting in the log, in characters.
-const LOGGED_VALUE: usize = 200;
 
 /// The settings that are given, by name; their values are trimmed and not empty.
 pub(super) struct Source {
@@ -79,7 +77,7 @@ impl Source {
             let names = [Some(setting.name), setting.old_name].into_iter().flatten();
             names.filter_map(|name| {
                 let value = self.variables.get(name).filter(|value| *value != setting.default)?;
-                Some(format!("{name}={}", value.chars().take(LOGGED_VALUE).collect::<String>()))
+                Some(format!("{name}={}", cut(value)))
             })
         });
         changed.collect::<Vec<_>>().join(" ")

@@ -126,7 +126,7 @@ pub(super) fn log_filter(text: &str) -> Option<String> {
         match word.split_once('=') {
             // Our own name as it is written elsewhere, which no target has.
             Some((name, _)) => !is_level(name) && name.replace('-', "_") == name,
-            None => word.is_empty() || is_level(word) || logging::CRATES.contains(&name),
+            None => word.is_empty() || is_level(word) || logging::is_shown(name),
         }
     };
     let is_valid = env_filter::Builder::new().try_parse(text).is_ok();

@@ -14,13 +14,10 @@ use super::alternation::{Alternation, Step};
 use super::own_token::{Checked, State};
 use crate::documents::{self, Kind, Published};
 use crate::key_sets::KeySets;
-use crate::logging::milliseconds;
+use crate::logging::{cut, milliseconds};
 use crate::notices::Notices;
 use crate::reason::Reason;
 use crate::upstream::Failure;
-
-/// The longest value of upstream in a line, in characters.
-const LONGEST: usize = 200;
 
 /// What was logged.
 pub(super) struct Report {
@@ -339,9 +336,4 @@ impl Report {
             (_, State::Verified) => debug!(kid; "own token verified"),
         }
     }
-}
-
-/// The first [`LONGEST`] characters: what upstream sends may be long.
-fn cut(text: &str) -> String {
-    text.chars().take(LONGEST).collect()
 }

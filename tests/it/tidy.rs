@@ -16,7 +16,7 @@ const READING_ORDER: [(&str, &str); 52] = [
         "config server front site refresher cache upstream http::routes http documents logging",
     ),
     ("config", "config::source config::settings config::values documents logging"),
-    ("config::source", "config::names config::settings config::values"),
+    ("config::source", "config::names config::settings config::values logging"),
     ("config::names", "config::settings"),
     ("config::settings", ""),
     ("config::values", "documents json url logging"),
