@@ -25,7 +25,7 @@ use crate::logging::milliseconds;
 use crate::reason::Reason;
 use crate::upstream::{Failure, Upstream};
 
-use own_token::{OwnToken, State};
+use own_token::OwnToken;
 use pauses::{refresh_pause, retry_pause};
 use report::Report;
 
@@ -65,7 +65,6 @@ pub(crate) struct Refresher {
     expected_issuer: Option<String>,
     /// `None`: `OWN_TOKEN_CHECK` is off.
     own_token: Option<OwnToken>,
-    is_own_token_refused: bool,
     report: Report,
 }
 
@@ -109,7 +108,6 @@ impl Refresher {
             served_issuer: None,
             expected_issuer: expectations.issuer,
             own_token: expectations.own_token.then(OwnToken::new),
-            is_own_token_refused: false,
             report: Report::new(Instant::now()),
         }
     }
@@ -306,7 +304,6 @@ impl Refresher {
         let keys: Vec<_> = self.key_sets.keys().collect();
         let checked = own_token.check(token.text(), issuer, &keys, time);
         self.report.own_token(&checked, issuer);
-        self.is_own_token_refused = matches!(checked.state, State::Failed(_));
         checked.wants_round
     }
 
@@ -317,7 +314,8 @@ impl Refresher {
         if self.served_issuer.is_some() && !is_expected {
             Some(Reason::IssuerMismatch)
         } else {
-            self.is_own_token_refused.then_some(Reason::OwnToken)
+            let has_failed = self.own_token.as_ref().is_some_and(OwnToken::has_failed);
+            has_failed.then_some(Reason::OwnToken)
         }
     }
 

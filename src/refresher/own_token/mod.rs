@@ -161,6 +161,11 @@ impl OwnToken {
         if self.has_failed { State::Failed(mismatch) } else { State::Pending(mismatch) }
     }
 
+    /// Whether a check has failed and the token has not been verified since.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// A round brought nothing to check against: its time does not count.
     pub(super) const fn interrupt(&mut self) {
         self.seen = None;
