@@ -87,8 +87,8 @@ impl Cache {
         lock(&self.state).ready(Instant::now())
     }
 
-    /// Whether the last fetch of each document succeeded and nothing else is wrong. If the last round is too old, requests
-    /// another one, whose outcome a later call will see.
+    /// Whether the last fetch of each document succeeded and nothing else is wrong. If the last
+    /// round is too old, requests another one, whose outcome a later call will see.
     pub(crate) fn healthy(&self) -> Result<(), Reason> {
         let Health { state, requests_round } = lock(&self.state).health(Instant::now());
         if requests_round {

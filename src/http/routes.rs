@@ -36,7 +36,7 @@ pub(crate) enum Resource {
 pub(crate) enum Route {
     Get(Resource),
     Preflight,
-    /// [`METHODS`] are.
+    /// Another method than [`METHODS`].
     MethodNotAllowed,
     NotFound,
 }

@@ -2,9 +2,9 @@
 //!
 //! Stricter than RFC 9112 requires wherever two parsers could see different requests in one head
 //! (§11.2, request smuggling): a bare CR or LF, a folded line, a space before a colon, two lengths.
-//! No request may have a body, except for an empty one in chunks, which some proxies send with each GET.
-//! `tiny_http` sees a rewritten head: method, path, version and a few
-//! fields, so that it parses little and refuses nothing.
+//! No request may have a body, except for an empty one in chunks, which some proxies send with each
+//! GET. `tiny_http` sees a rewritten head: method, path, version and a few fields, so that it parses
+//! little and refuses nothing.
 
 use std::borrow::Cow;
 
@@ -181,7 +181,7 @@ pub(crate) fn body_length(head: &Head<'_>, follows: &[u8]) -> Result<Option<usiz
     }
 }
 
-/// Why a head is refused that is none of HTTP: the first bytes tell what it is.
+/// Why bytes are refused that are another protocol than HTTP; the first ones tell which.
 pub(crate) fn other_protocol(received: &[u8]) -> Option<Refusal> {
     match received {
         // RFC 8446 §5.1: a handshake record.
