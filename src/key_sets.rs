@@ -37,6 +37,15 @@ struct Seen {
     at: Instant,
 }
 
+/// A key to publish.
+pub(crate) struct Served<'a> {
+    pub(crate) key: &'a Value,
+    /// As [`text`] has it.
+    pub(crate) text: &'a str,
+    /// Upstream listed it in the last round.
+    pub(crate) is_listed: bool,
+}
+
 /// The same text for equal keys, whatever the order of their members.
 fn text(key: &Value) -> String {
     let members: BTreeMap<_, _> = key.as_object().into_iter().flatten().collect();
@@ -111,6 +120,15 @@ impl KeySets {
     /// The keys to publish.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Value> {
         self.keys.iter().map(|seen| &seen.key)
+    }
+
+    /// The keys to publish, and more about them.
+    pub(crate) fn served(&self) -> impl Iterator<Item = Served<'_>> {
+        let is_listed = |seen| self.is_last(seen);
+        self.keys.iter().map(move |seen| {
+            let Seen { key, text, .. } = seen;
+            Served { key, text, is_listed: is_listed(seen) }
+        })
     }
 
     fn is_last(&self, seen: &Seen) -> bool {

@@ -11,12 +11,13 @@ use std::ops::Add;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::admin::Admin;
 use crate::cache::{Cache, Lifetimes};
 use crate::config::{Config, MaxConnections};
 use crate::documents::{self, Publication};
@@ -24,13 +25,14 @@ use crate::front::{self, Counts, TooFewDescriptors};
 use crate::http::Request;
 use crate::http::routes::Paths;
 use crate::logging::{self, milliseconds};
+use crate::metrics::Metrics;
 use crate::refresher::{Expectations, Intervals, Refresher};
 use crate::server::{ListenError, Listener};
 use crate::site::{ClientLifetimes, Site};
 use crate::upstream::{self, CaError, Upstream};
 
-/// Workers of the admin listener. An answer there never waits, so one would do. The second answers
-/// the kubelet's probes while the first is waiting for CPU time.
+/// Workers of the admin listener. The second answers the kubelet's probes while the first makes a page, or is
+/// waiting for CPU time.
 const ADMIN_WORKERS: usize = 2;
 /// The connection limit of the admin listener: kubelet, a scraper and an operator need few.
 const ADMIN_CONNECTIONS: usize = 24;
@@ -53,6 +55,7 @@ pub(crate) enum Error {
     Ca(CaError),
     Descriptors(TooFewDescriptors),
     Listen(ListenError),
+    Metrics(prometheus::Error),
     /// A thread or the signal handler cannot be started.
     Thread(io::Error),
     /// The name of the part.
@@ -65,6 +68,7 @@ impl fmt::Display for Error {
             Self::Ca(error) => write!(out, "{error}"),
             Self::Descriptors(error) => write!(out, "{error}"),
             Self::Listen(error) => write!(out, "{error}"),
+            Self::Metrics(error) => write!(out, "cannot count: {error}"),
             Self::Thread(error) => write!(out, "cannot start a thread or signal handler: {error}"),
             Self::Dead(part) => write!(out, "{part} has ended unexpectedly"),
         }
@@ -115,6 +119,7 @@ impl Parts {
     /// Opens the listeners and starts all threads. An error when the CA file cannot be used, or a
     /// listener or thread cannot be had.
     pub(crate) fn start(config: Config) -> Result<Self, Error> {
+        let started = SystemTime::now();
         let Config { workers, shutdown_delay, shutdown_timeout, .. } = config;
         let max_connections =
             connection_limit(&config.max_connections).map_err(Error::Descriptors)?;
@@ -147,6 +152,7 @@ impl Parts {
             Paths { issuer, jwks }
         });
         let cache = Arc::new(Cache::new(lifetimes, workers, paths));
+        let metrics = Arc::new(Metrics::new().map_err(Error::Metrics)?);
         let publication = Publication {
             jwks_uri: config.jwks_uri,
             discovery_defaults: config.discovery_defaults,
@@ -157,6 +163,7 @@ impl Parts {
             Expectations { issuer: config.issuer, own_token: config.own_token_check };
         let refresher = Refresher::new(
             Arc::clone(&cache),
+            Arc::clone(&metrics),
             upstream,
             publication,
             intervals,
@@ -169,7 +176,8 @@ impl Parts {
         let client_lifetimes =
             ClientLifetimes { private: config.client_cache_ttl, shared: config.shared_cache_ttl };
         let site = Arc::new(Site::new(cache, client_lifetimes));
-        serve(&mut public, workers, admin.as_mut(), &site).map_err(Error::Thread)?;
+        let pages = Pages { metrics, settings: config.changed, started };
+        serve(&mut public, workers, admin.as_mut(), &site, pages).map_err(Error::Thread)?;
         let admin_address =
             admin.as_ref().map_or_else(|| "off".to_owned(), |admin| admin.address().to_string());
         info!(public:% = public.address(), admin:% = admin_address; "listening");
@@ -298,19 +306,30 @@ impl Parts {
     }
 }
 
+/// What the pages of the admin listener show besides the documents.
+struct Pages {
+    metrics: Arc<Metrics>,
+    settings: Vec<(&'static str, String)>,
+    started: SystemTime,
+}
+
 /// Starts the workers of both listeners.
 fn serve(
     public: &mut Listener,
     workers: usize,
     admin: Option<&mut Listener>,
     site: &Arc<Site>,
+    pages: Pages,
 ) -> io::Result<()> {
+    let Pages { metrics, settings, started } = pages;
     let answers = Arc::clone(site);
-    public.serve("worker", workers, move |request, wait| answers.public(request, wait), site)?;
+    let answer = move |request: &Request<'_>, wait: &mut dyn FnMut()| answers.public(request, wait);
+    public.serve("worker", workers, answer, site, &metrics)?;
     let Some(admin) = admin else { return Ok(()) };
-    let answers = Arc::clone(site);
-    let answer = move |request: &Request<'_>, _: &mut dyn FnMut()| answers.admin(request);
-    admin.serve("admin", ADMIN_WORKERS, answer, site)
+    let fronts = vec![("public", public.reporter()), ("admin", admin.reporter())];
+    let answers = Admin::new(Arc::clone(site), Arc::clone(&metrics), fronts, settings, started);
+    let answer = move |request: &Request<'_>, wait: &mut dyn FnMut()| answers.answer(request, wait);
+    admin.serve("admin", ADMIN_WORKERS, answer, site, &metrics)
 }
 
 /// `MAX_CONNECTIONS`, or fewer when there are not enough descriptors.

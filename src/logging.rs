@@ -93,6 +93,8 @@ static SHORTAGE: RateLimit = RateLimit::new("shortage");
 static PANIC: RateLimit = RateLimit::new("panic");
 static LIMITS: [&RateLimit; 7] =
     [&REQUEST, &FAILURE, &REFUSED, &EVICTED, &CLOSED, &SHORTAGE, &PANIC];
+/// Since the start.
+static PANICS: AtomicU64 = AtomicU64::new(0);
 /// `LOG_LINES_PER_SECOND`.
 static MOST: AtomicU64 = AtomicU64::new(u64::MAX);
 /// `LOG_CLIENTS`.
@@ -108,6 +110,12 @@ pub(crate) fn is_shown(name: &str) -> bool {
 /// The first 200 characters of a value from outside: some may be long.
 pub(crate) fn cut(value: &str) -> String {
     value.chars().take(LONGEST).collect()
+}
+
+/// The first 200 characters of a value from outside, as printable ASCII: everything else is escaped as in a
+/// Rust string.
+pub(crate) fn printable(value: &str) -> String {
+    Text { text: &cut(value), in_quotes: false }.to_string()
 }
 
 /// A value that tells who a client is, if lines may have it: personal data.
@@ -174,11 +182,17 @@ pub(crate) fn start(settings: &Settings) {
     builder.init();
     // A panic is logged as a line too, because its text may come from outside.
     panic::set_hook(Box::new(|info| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
         if admits(LineKind::Panic) {
             let panic = text(info);
             past_the_filter(format_args!("panic"), &[("panic", &*panic)]);
         }
     }));
+}
+
+/// How many panics there have been, logged or not.
+pub(crate) fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
 }
 
 /// Logs an error that ends the program, whatever `RUST_LOG` says.
@@ -285,21 +299,24 @@ pub(crate) fn json_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<
     object.insert("level".into(), json!(record.level().as_str().to_ascii_lowercase()));
     object.insert("message".into(), json!(text(record.args())));
     record.key_values().visit(&mut JsonPairs(&mut object)).map_err(io::Error::other)?;
-    let mut line = String::with_capacity(256);
-    for character in serde_json::to_string(&object)?.chars() {
-        // Outside ASCII there are characters that control a terminal, or turn the text around.
-        // serde_json escapes only those before the space.
+    Ok((ascii_json(&serde_json::to_string(&object)?) + "\n").into_bytes())
+}
+
+/// The same JSON with everything escaped that is not ASCII: there are characters that control a terminal, or
+/// turn the text around. `serde_json` escapes only those before the space.
+pub(crate) fn ascii_json(json: &str) -> String {
+    let mut ascii = String::with_capacity(json.len().max(256));
+    for character in json.chars() {
         if character.is_ascii() && character != '\u{7f}' {
-            line.push(character);
+            ascii.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
                 // Writing to a string cannot fail.
-                let _ = write!(line, "\\u{unit:04x}");
+                let _ = write!(ascii, "\\u{unit:04x}");
             }
         }
     }
-    line.push('\n');
-    Ok(line.into_bytes())
+    ascii
 }
 
 /// As `to_string`, which panics where the `Display` of a value gives up.

@@ -6,18 +6,22 @@
 //! - `lifecycle` starts the parts, watches them and stops them;
 //! - `config` parses the environment, once;
 //! - `server` has the listeners and the workers that answer requests;
+//! - `admin` decides what the admin listener answers, with the pages `exposition` (`/metrics`) and `status`,
+//!   and `process`, what the process uses;
 //! - `front` owns the client sockets and enforces all limits on them. `tiny_http` is behind it, and
 //!   sees only complete request heads that the front has checked;
-//! - `site` decides what is answered;
+//! - `site` decides what the public listener answers;
 //! - `refresher` fetches both documents, in one thread: periodically, and when a request asks;
 //! - `key_sets` has the keys of several rounds;
 //! - `cache` holds the copies, and knows how fresh they are;
+//! - `observed` is what the refresher found besides them, and `metrics` counts requests and fetches;
 //! - `upstream` sends the requests to the API server; `notices` knows when a line is logged again;
 //! - `http` has routes and answers;
 //! - `documents` checks what upstream sends and builds what is published, with `json` and `url`;
 //! - `reason` is the closed list of words for clients; any module may use `locks` and `logging`.
 //!
-//! Policy is pure: `http`, `documents`, `key_sets`, `cache::state`, `front::admission` and `front::head`.
+//! Policy is pure: `http`, `documents`, `key_sets`, `cache::state`, `front::admission` and `front::head`; so are
+//! the pages of the admin listener.
 //! Threads, sockets and locks are a thin shell around it.
 //!
 //! Exit codes: 0 after SIGTERM or SIGINT, 2 for a configuration that cannot be used, 1 for anything
@@ -26,11 +30,17 @@
 mod lifecycle;
 mod config;
 mod server;
+mod admin;
+mod exposition;
+mod status;
+mod process;
 mod front;
 mod site;
 mod refresher;
 mod key_sets;
 mod cache;
+mod observed;
+mod metrics;
 mod upstream;
 mod jwt;
 mod notices;
@@ -62,7 +72,11 @@ impl Fatal {
         match self {
             Self::Arguments(_) | Self::Configuration(_) | Self::Running(Error::Ca(_)) => 2,
             Self::Running(
-                Error::Descriptors(_) | Error::Listen(_) | Error::Thread(_) | Error::Dead(_),
+                Error::Descriptors(_)
+                | Error::Listen(_)
+                | Error::Metrics(_)
+                | Error::Thread(_)
+                | Error::Dead(_),
             ) => 1,
         }
     }
@@ -109,7 +123,9 @@ fn run() -> Result<(), Fatal> {
 }
 
 fn run_parts(config: Config) -> Result<(), Error> {
-    info!(version = env!("CARGO_PKG_VERSION"), settings = config.changed; "starting");
+    let settings = config.changed.iter().map(|(name, value)| format!("{name}={value}"));
+    let settings = settings.collect::<Vec<_>>().join(" ");
+    info!(version = env!("CARGO_PKG_VERSION"), settings; "starting");
     log_lookalikes(&config.lookalikes);
     // Signals first, so that none of them kills the process while it starts.
     let signals = listen_for_signals()?;

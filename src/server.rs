@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use log::{Level, error, log};
 use tiny_http::Server;
 
-use crate::front::{After, Front, FrontError, Id, Inbox, Message, Report, head};
+use crate::front::{After, Front, FrontError, Id, Inbox, Message, Report, Reporter, head};
 use crate::http::answer::Bytes;
 use crate::http::{Connection, Request};
 use crate::locks::lock;
 use crate::logging::{self, LineKind, milliseconds};
+use crate::metrics::{AnsweredRequest, Metrics};
 use crate::site::{Answered, Served, Site};
 
 /// The longest path in an access line, in bytes. Paths are ASCII: the front accepts no others.
@@ -87,19 +88,21 @@ impl Listener {
     }
 
     /// Starts `workers` threads called `thread-1` and so on, which answer with `answer` until the
-    /// process ends. `answer` must call its second argument before it waits. `site` says whether
-    /// the program is stopping. An error when a thread cannot be started.
+    /// process ends, and count in `metrics`. `answer` must call its second argument before it waits. `site`
+    /// says whether the program is stopping. An error when a thread cannot be started.
     pub(crate) fn serve(
         &mut self,
         thread: &str,
         workers: usize,
         answer: impl Fn(&Request<'_>, &mut dyn FnMut()) -> Answered + Send + Sync + 'static,
         site: &Arc<Site>,
+        metrics: &Arc<Metrics>,
     ) -> io::Result<()> {
         let pool = Arc::new(Pool {
             server: self.front.server(),
             inbox: Arc::clone(self.front.inbox()),
             site: Arc::clone(site),
+            metrics: Arc::clone(metrics),
             answer,
             lead: Mutex::default(),
         });
@@ -118,7 +121,12 @@ impl Listener {
 
     /// The state of the front; `None` when it has ended, or has not reported within a second.
     pub(crate) fn report(&self) -> Option<Report> {
-        self.front.report()
+        self.front.reporter().report()
+    }
+
+    /// Asks the front for its state, from another thread.
+    pub(crate) fn reporter(&self) -> Reporter {
+        self.front.reporter()
     }
 
     /// Accepts the connections that the kernel has queued, then no more. Serves the open ones.
@@ -132,6 +140,7 @@ struct Pool<A> {
     server: &'static Server,
     inbox: Arc<Inbox>,
     site: Arc<Site>,
+    metrics: Arc<Metrics>,
     answer: A,
     /// Held by the leader: the worker that receives requests.
     lead: Mutex<()>,
@@ -185,13 +194,22 @@ impl<A: Fn(&Request<'_>, &mut dyn FnMut()) -> Answered> Pool<A> {
     ) -> ((Bytes, After), Option<AccessLine>) {
         let started = Instant::now();
         let request = parse(request, self.site.is_stopping().then_some(Connection::Close));
-        let Answered { answer, level, copy } = (self.answer)(&request, &mut || worker.pass_lead());
+        let Answered { answer, level, route, copy } =
+            (self.answer)(&request, &mut || worker.pass_lead());
+        let duration = started.elapsed();
+        self.metrics.answered(AnsweredRequest {
+            route,
+            method: request.method,
+            status: answer.status,
+            duration,
+            is_stale: copy.as_ref().is_some_and(|copy| copy.is_stale),
+        });
         let line = if answer.status < 400 { LineKind::Request } else { LineKind::Failure };
         let line = (log::log_enabled!(level) && logging::admits(line)).then(|| AccessLine {
             level,
             status: answer.status,
             bytes: answer.bytes.body().len(),
-            duration: started.elapsed(),
+            duration,
             copy,
         });
         let after = if request.connection == Some(Connection::Close) {

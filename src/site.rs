@@ -1,7 +1,4 @@
-//! Decides the answer to a request, on either listener.
-//!
-//! The admin listener has the same probes as the public one, on a port to which a network policy
-//! can restrict access. It serves no document.
+//! Decides the answer to a request on the public listener, and to a probe on either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use log::Level;
 
-use crate::cache::{Cache, FoundCopy, Snapshot, Unavailable};
+use crate::cache::{Cache, FoundCopy, Snapshot, Unavailable, View};
 use crate::documents::Kind;
 use crate::http::Request;
 use crate::http::answer::{self, Answer, Freshness};
-use crate::http::routes::{self, Probe, Resource, Route};
+use crate::http::routes::{self, OTHER, Probe, Resource, Route};
 use crate::reason::Reason;
 
 /// What the workers of both listeners share.
@@ -36,6 +33,8 @@ pub(crate) struct ClientLifetimes {
 pub(crate) struct Answered {
     pub(crate) answer: Answer,
     pub(crate) level: Level,
+    /// [`Route::name`].
+    pub(crate) route: &'static str,
     /// `None` for an answer without a document.
     pub(crate) copy: Option<Served>,
 }
@@ -48,8 +47,8 @@ pub(crate) struct Served {
     pub(crate) is_stale: bool,
 }
 
-const fn without_copy(answer: Answer, level: Level) -> Answered {
-    Answered { answer, level, copy: None }
+pub(crate) const fn without_copy(answer: Answer, level: Level) -> Answered {
+    Answered { answer, level, route: OTHER, copy: None }
 }
 
 impl Site {
@@ -74,30 +73,23 @@ impl Site {
     ) -> Answered {
         let snapshot = self.cache.snapshot();
         let route = routes::public(request.method, request.path, &snapshot.paths);
-        match route {
+        let answered = match route {
             Route::Get(Resource::Document(kind)) => {
                 self.document(kind, &snapshot, request, before_waiting)
             }
-            Route::Get(Resource::UnknownIssuer) => {
+            Route::Get(Resource::UnknownIssuer(_)) => {
                 self.unknown_issuer(&snapshot, request, before_waiting)
             }
             Route::Get(Resource::Probe(probe)) => self.probe(probe, request),
-            Route::Preflight => {
+            Route::Preflight(_) => {
                 without_copy(answer::preflight(request, SystemTime::now()), Level::Info)
             }
-            Route::MethodNotAllowed => method_not_allowed(request),
-            Route::NotFound => not_found(request),
-        }
-    }
-
-    /// The answer of the admin listener, which never waits.
-    pub(crate) fn admin(&self, request: &Request<'_>) -> Answered {
-        let route = routes::admin(request.method, request.path);
-        match route {
-            Route::Get(Resource::Probe(probe)) => self.probe(probe, request),
-            Route::MethodNotAllowed => method_not_allowed(request),
-            Route::Get(_) | Route::Preflight | Route::NotFound => not_found(request),
-        }
+            Route::MethodNotAllowed(_) => method_not_allowed(request),
+            Route::Get(Resource::Metrics | Resource::Status) | Route::NotFound => {
+                not_found(request)
+            }
+        };
+        Answered { route: route.name(), ..answered }
     }
 
     fn document(
@@ -123,7 +115,8 @@ impl Site {
             now: SystemTime::now(),
         };
         let answer = answer::document(&copy.representation, request, &freshness);
-        Answered { answer, level: Level::Info, copy: Some(Served { is_hit, age, is_stale }) }
+        let copy = Some(Served { is_hit, age, is_stale });
+        Answered { answer, level: Level::Info, route: kind.name(), copy }
     }
 
     /// No issuer is known yet, and the path may be below it: waits for the round in progress, and
@@ -143,12 +136,13 @@ impl Site {
             Route::Get(Resource::Document(kind)) => {
                 self.document(kind, &snapshot, request, before_waiting)
             }
-            Route::MethodNotAllowed => method_not_allowed(request),
-            Route::Get(_) | Route::Preflight | Route::NotFound => not_found(request),
+            Route::MethodNotAllowed(_) => method_not_allowed(request),
+            Route::Get(_) | Route::Preflight(_) | Route::NotFound => not_found(request),
         }
     }
 
-    fn probe(&self, probe: Probe, request: &Request<'_>) -> Answered {
+    /// The answer to a probe.
+    pub(crate) fn probe(&self, probe: Probe, request: &Request<'_>) -> Answered {
         let now = SystemTime::now();
         let answer = match self.probe_result(probe) {
             Ok(()) => answer::probe(request, now, 200, "ok\n"),
@@ -163,10 +157,25 @@ impl Site {
     fn probe_result(&self, probe: Probe) -> Result<(), (&'static str, Reason)> {
         match probe {
             Probe::Livez => Ok(()),
-            Probe::Readyz if self.is_stopping() => Err(("not ready", Reason::Stopping)),
-            Probe::Readyz => self.cache.ready().map_err(|reason| ("not ready", reason)),
-            Probe::Healthz => self.cache.healthy().map_err(|reason| ("unhealthy", reason)),
+            Probe::Readyz => self.ready().map_err(|reason| ("not ready", reason)),
+            Probe::Healthz => self.healthy().map_err(|reason| ("unhealthy", reason)),
         }
+    }
+
+    /// Whether both documents can be served, and the program is not stopping: what `/readyz` says.
+    pub(crate) fn ready(&self) -> Result<(), Reason> {
+        if self.is_stopping() { Err(Reason::Stopping) } else { self.cache.ready() }
+    }
+
+    /// Whether the last fetches succeeded and nothing else is wrong: what `/healthz` says. Requests a round when
+    /// the last one is too old to tell.
+    pub(crate) fn healthy(&self) -> Result<(), Reason> {
+        self.cache.healthy()
+    }
+
+    /// What is held and was observed, for the pages of the admin listener.
+    pub(crate) fn view(&self) -> View {
+        self.cache.view()
     }
 }
 
@@ -176,10 +185,10 @@ fn unavailable(error: Unavailable, request: &Request<'_>) -> Answered {
     without_copy(answer, Level::Info)
 }
 
-fn method_not_allowed(request: &Request<'_>) -> Answered {
+pub(crate) fn method_not_allowed(request: &Request<'_>) -> Answered {
     without_copy(answer::method_not_allowed(request, SystemTime::now()), Level::Info)
 }
 
-fn not_found(request: &Request<'_>) -> Answered {
+pub(crate) fn not_found(request: &Request<'_>) -> Answered {
     without_copy(answer::text(request, SystemTime::now(), 404, "not found\n"), Level::Info)
 }

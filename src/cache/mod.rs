@@ -17,12 +17,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use state::{Asked, Health, State, Waiting};
-pub(crate) use state::{Confirmed, FoundCopy, Lifetimes, Round, Snapshot, Unavailable};
+pub(crate) use state::{Confirmed, FoundCopy, Lifetimes, Round, Snapshot, Unavailable, View};
 
 use crate::documents::Kind;
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::locks::{lock, wait_while_within};
+use crate::observed::Observed;
 use crate::reason::Reason;
 
 pub(crate) struct Cache {
@@ -80,7 +81,12 @@ impl Cache {
         )
     }
 
-    // For probes.
+    // For probes and the pages of the admin listener.
+
+    /// What is held and what was observed, at one moment.
+    pub(crate) fn view(&self) -> View {
+        lock(&self.state).view()
+    }
 
     /// Whether both documents can be served.
     pub(crate) fn ready(&self) -> Result<(), Reason> {
@@ -128,9 +134,9 @@ impl Cache {
         lock(&self.state).fail(kind, reason);
     }
 
-    /// What is wrong though both documents are fetched: `/healthz` says so.
-    pub(crate) fn set_complaint(&self, complaint: Option<Reason>) {
-        lock(&self.state).set_complaint(complaint);
+    /// What was observed in the round that ends.
+    pub(crate) fn set_observed(&self, observed: Arc<Observed>) {
+        lock(&self.state).set_observed(observed);
     }
 
     /// Why `kind` cannot be served; `None` when it can be.

@@ -82,8 +82,8 @@ pub(crate) struct Config {
     /// At most 300 s.
     pub(crate) shutdown_timeout: Duration,
     pub(crate) log: logging::Settings,
-    /// The settings that are given and differ from their defaults, for the log.
-    pub(crate) changed: String,
+    /// Names and values of the settings that are given and differ from their defaults; values may be cut.
+    pub(crate) changed: Vec<(&'static str, String)>,
     /// Variables that are ignored, and were perhaps meant to be settings.
     pub(crate) lookalikes: Vec<Lookalike>,
 }

@@ -72,15 +72,15 @@ impl Source {
 
     /// The settings that are given and differ from their defaults: names and values, in the order of
     /// [`SETTINGS`].
-    pub(super) fn changed(&self) -> String {
+    pub(super) fn changed(&self) -> Vec<(&'static str, String)> {
         let changed = SETTINGS.iter().flat_map(|setting| {
             let names = [Some(setting.name), setting.old_name].into_iter().flatten();
             names.filter_map(|name| {
                 let value = self.variables.get(name).filter(|value| *value != setting.default)?;
-                Some(format!("{name}={}", cut(value)))
+                Some((name, cut(value)))
             })
         });
-        changed.collect::<Vec<_>>().join(" ")
+        changed.collect()
     }
 
     pub(super) fn add_mistake(&mut self, name: &str, value: &str, must_be: &str) {

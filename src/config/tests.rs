@@ -159,8 +159,8 @@ fn each_valid_value_is_used() {
         (
             "WORKERS",
             "2",
-            |it| it.changed.clone(),
-            "SA_TOKEN_PATH=Cargo.toml SA_CA_CERT_PATH=Cargo.toml WORKERS=2",
+            |it| format!("{:?}", it.changed),
+            r#"[("SA_TOKEN_PATH", "Cargo.toml"), ("SA_CA_CERT_PATH", "Cargo.toml"), ("WORKERS", "2")]"#,
         ),
         ("RUST_LOG", "debug,ureq=trace", |it| it.log.filter.clone(), "debug,ureq=trace"),
     ];

@@ -12,16 +12,16 @@ use crate::logging::{self, LineKind};
 /// Connections since the start of the front.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    pub(super) accepted: u64,
+    pub(crate) accepted: u64,
     /// Requests that were refused, by status; their connections end.
-    pub(super) refused: BTreeMap<u16, u64>,
-    pub(super) evicted: u64,
+    pub(crate) refused: BTreeMap<u16, u64>,
+    pub(crate) evicted: u64,
     /// Closed because the client did not read its answers.
-    pub(super) unread: u64,
+    pub(crate) unread: u64,
     /// Closed because no worker answered in time.
-    pub(super) unanswered: u64,
+    pub(crate) unanswered: u64,
     /// Closed because the kernel had no memory to watch them.
-    pub(super) rejected: u64,
+    pub(crate) rejected: u64,
 }
 
 /// The state of a front.
@@ -29,6 +29,9 @@ pub(crate) struct Report {
     /// No request is in progress, and no connection is so new that one may be on its way.
     pub(crate) is_quiet: bool,
     pub(crate) last_accepted: Option<Instant>,
+    /// How many connections are open, and the most that may be.
+    pub(crate) open: usize,
+    pub(crate) limit: usize,
     pub(crate) counts: Counts,
 }
 

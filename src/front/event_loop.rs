@@ -271,6 +271,8 @@ impl Loop {
                 let report = Report {
                     is_quiet: self.admission.is_quiet(now) && !self.acceptor.is_stopping(),
                     last_accepted: self.last_accepted,
+                    open: self.admission.open(),
+                    limit: self.admission.limit(),
                     counts: self.counts.clone(),
                 };
                 // The receiver may have given up.

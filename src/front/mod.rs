@@ -108,6 +108,19 @@ pub(crate) fn affordable_connections() -> Result<usize, TooFewDescriptors> {
     Ok(limit.saturating_sub(OTHER_DESCRIPTORS).max(FEWEST))
 }
 
+/// Asks a front for its state. Any thread may have one.
+#[derive(Clone)]
+pub(crate) struct Reporter(Arc<Inbox>);
+
+impl Reporter {
+    /// The front's state; `None` when it has ended, or has not reported within [`REPORT_TIMEOUT`].
+    pub(crate) fn report(&self) -> Option<Report> {
+        let (sender, receiver) = mpsc::channel();
+        self.0.post(&mut vec![Message::Report(sender)]);
+        receiver.recv_timeout(REPORT_TIMEOUT).ok()
+    }
+}
+
 impl Front {
     /// Listens on `port` of `address` (`None`: of all addresses), and starts `tiny_http` behind a
     /// lane. Starts the thread called `name`, which serves at most `max_connections` at one time.
@@ -154,15 +167,12 @@ impl Front {
         self.thread.is_finished()
     }
 
+    pub(crate) fn reporter(&self) -> Reporter {
+        Reporter(Arc::clone(&self.inbox))
+    }
+
     /// Accepts the connections that the kernel has queued, then closes the listening socket.
     pub(crate) fn stop_accepting(&self) {
         self.inbox.post(&mut vec![Message::StopAccepting]);
-    }
-
-    /// The front's state; `None` when it has ended, or has not reported within [`REPORT_TIMEOUT`].
-    pub(crate) fn report(&self) -> Option<Report> {
-        let (sender, receiver) = mpsc::channel();
-        self.inbox.post(&mut vec![Message::Report(sender)]);
-        receiver.recv_timeout(REPORT_TIMEOUT).ok()
     }
 }

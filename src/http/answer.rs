@@ -119,6 +119,19 @@ pub(crate) fn text(request: &Request<'_>, now: SystemTime, status: u16, text: &s
     with_text(request, now, status, text, None)
 }
 
+/// 200: a page of the admin listener, which no other site's scripts may read. OPTIONS gets `Allow`, and no body.
+pub(crate) fn page(
+    request: &Request<'_>,
+    now: SystemTime,
+    content_type: &str,
+    text: &str,
+) -> Answer {
+    if request.method != "OPTIONS" {
+        return with_body(request, now, 200, content_type, text, None);
+    }
+    with_body(request, now, 200, content_type, "", Some(&format!("Allow: {METHODS}")))
+}
+
 /// 502: no copy of the document can be served. `retry_after` is rounded up to seconds, at least 1.
 pub(crate) fn unavailable(
     request: &Request<'_>,
@@ -151,12 +164,26 @@ fn with_text(
     text: &str,
     header: Option<&str>,
 ) -> Answer {
+    let mut headers = "Access-Control-Allow-Origin: *".to_owned();
+    if let Some(header) = header {
+        headers = format!("{headers}\r\n{header}");
+    }
+    with_body(request, now, status, "text/plain; charset=utf-8", text, Some(&headers))
+}
+
+fn with_body(
+    request: &Request<'_>,
+    now: SystemTime,
+    status: u16,
+    content_type: &str,
+    text: &str,
+    header: Option<&str>,
+) -> Answer {
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
     write_head(&mut bytes, status, now, request);
-    write_line(&mut bytes, format_args!("Content-Type: text/plain; charset=utf-8"));
+    write_line(&mut bytes, format_args!("Content-Type: {content_type}"));
     write_line(&mut bytes, format_args!("Content-Length: {}", text.len()));
     write_line(&mut bytes, format_args!("Cache-Control: no-store"));
-    write_line(&mut bytes, format_args!("Access-Control-Allow-Origin: *"));
     write_line(&mut bytes, format_args!("X-Content-Type-Options: nosniff"));
     if let Some(header) = header {
         write_line(&mut bytes, format_args!("{header}"));
@@ -217,6 +244,7 @@ const fn reason_phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         505 => "HTTP Version Not Supported",

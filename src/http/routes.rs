@@ -27,18 +27,55 @@ pub(crate) enum Probe {
 pub(crate) enum Resource {
     Document(Kind),
     /// Perhaps a document: the issuer is not known yet, and this may be below its path.
-    UnknownIssuer,
+    UnknownIssuer(Kind),
     Probe(Probe),
+    /// Prometheus's page, on the admin listener alone.
+    Metrics,
+    /// What is wrong and what to do, on the admin listener alone.
+    Status,
 }
+
+impl Resource {
+    /// All values of [`name`](Self::name) but [`OTHER`].
+    pub(crate) const NAMES: [&str; 7] =
+        ["discovery", "jwks", "livez", "readyz", "healthz", "metrics", "status"];
+
+    /// The name for metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Document(kind) | Self::UnknownIssuer(kind) => kind.name(),
+            Self::Probe(Probe::Livez) => "livez",
+            Self::Probe(Probe::Readyz) => "readyz",
+            Self::Probe(Probe::Healthz) => "healthz",
+            Self::Metrics => "metrics",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// The name for metrics of a path that names nothing.
+pub(crate) const OTHER: &str = "other";
 
 /// What to do with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Get(Resource),
-    Preflight,
+    Preflight(Resource),
     /// Another method than [`METHODS`].
-    MethodNotAllowed,
+    MethodNotAllowed(Resource),
     NotFound,
+}
+
+impl Route {
+    /// The name for metrics: one of [`Resource::NAMES`], or [`OTHER`].
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Get(resource) | Self::Preflight(resource) | Self::MethodNotAllowed(resource) => {
+                resource.name()
+            }
+            Self::NotFound => OTHER,
+        }
+    }
 }
 
 /// The methods of documents and of probes, as a value of `Allow`: RFC 9110 §10.2.1.
@@ -51,17 +88,25 @@ pub(crate) fn public(method: &str, path: &str, paths: &Paths) -> Route {
 
 /// The route of a request on the admin listener.
 pub(crate) fn admin(method: &str, path: &str) -> Route {
-    by_method(method, probe(path).map(Resource::Probe))
+    let page = match path {
+        "/metrics" => Some(Resource::Metrics),
+        "/status" => Some(Resource::Status),
+        _ => None,
+    };
+    by_method(method, page.or_else(|| probe(path).map(Resource::Probe)))
 }
 
 fn by_method(method: &str, resource: Option<Resource>) -> Route {
     match (method, resource) {
         (_, None) => Route::NotFound,
         ("GET" | "HEAD", Some(resource)) => Route::Get(resource),
-        // HAProxy's `option httpchk` asks so by default.
-        ("OPTIONS", Some(Resource::Probe(probe))) => Route::Get(Resource::Probe(probe)),
-        ("OPTIONS", Some(_)) => Route::Preflight,
-        (_, Some(_)) => Route::MethodNotAllowed,
+        // HAProxy's `option httpchk` asks so by default. Pages are for no other site's scripts.
+        (
+            "OPTIONS",
+            Some(resource @ (Resource::Probe(_) | Resource::Metrics | Resource::Status)),
+        ) => Route::Get(resource),
+        ("OPTIONS", Some(resource)) => Route::Preflight(resource),
+        (_, Some(resource)) => Route::MethodNotAllowed(resource),
     }
 }
 
@@ -74,8 +119,9 @@ fn document(path: &str, paths: &Paths) -> Option<Resource> {
         _ => {}
     }
     let Some(issuer) = &paths.issuer else {
-        let maybe = path.ends_with(DISCOVERY_PATH) || path.ends_with(JWKS_PATH);
-        return maybe.then_some(Resource::UnknownIssuer);
+        let kinds = [(DISCOVERY_PATH, Kind::Discovery), (JWKS_PATH, Kind::Jwks)];
+        let maybe = kinds.into_iter().find(|(end, _)| path.ends_with(end));
+        return maybe.map(|(_, kind)| Resource::UnknownIssuer(kind));
     };
     match path.strip_prefix(issuer.as_str()) {
         Some(DISCOVERY_PATH) => Some(Resource::Document(Kind::Discovery)),
@@ -154,9 +200,10 @@ mod tests {
     #[test]
     fn while_the_issuer_is_unknown_any_path_may_be_its() {
         let unknown = Paths::default();
-        let maybe = Route::Get(Resource::UnknownIssuer);
-        assert_eq!(public("GET", "/c/.well-known/openid-configuration", &unknown), maybe);
-        assert_eq!(public("HEAD", "/c/openid/v1/jwks", &unknown), maybe);
+        let maybe = |kind| Route::Get(Resource::UnknownIssuer(kind));
+        let path = "/c/.well-known/openid-configuration";
+        assert_eq!(public("GET", path, &unknown), maybe(Kind::Discovery));
+        assert_eq!(public("HEAD", "/c/openid/v1/jwks", &unknown), maybe(Kind::Jwks));
         assert_eq!(public("GET", "/openid/v1/jwks", &unknown), JWKS);
         assert_eq!(public("GET", "/c", &unknown), Route::NotFound);
     }
@@ -167,12 +214,12 @@ mod tests {
         let probe = Route::Get(Resource::Probe(Probe::Livez));
         for (method, target, expected) in [
             ("HEAD", "/openid/v1/jwks", JWKS),
-            ("OPTIONS", "/openid/v1/jwks", Route::Preflight),
-            ("POST", "/openid/v1/jwks", Route::MethodNotAllowed),
-            ("get", "/openid/v1/jwks", Route::MethodNotAllowed),
+            ("OPTIONS", "/openid/v1/jwks", Route::Preflight(Resource::Document(Kind::Jwks))),
+            ("POST", "/openid/v1/jwks", Route::MethodNotAllowed(Resource::Document(Kind::Jwks))),
+            ("get", "/openid/v1/jwks", Route::MethodNotAllowed(Resource::Document(Kind::Jwks))),
             ("HEAD", "/livez", probe),
             ("OPTIONS", "/livez", probe),
-            ("DELETE", "/livez", Route::MethodNotAllowed),
+            ("DELETE", "/livez", Route::MethodNotAllowed(Resource::Probe(Probe::Livez))),
             ("POST", "/nothing", Route::NotFound),
         ] {
             assert_eq!(public(method, target, &plain), expected, "{method} {target}");
@@ -180,8 +227,24 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_listener_has_the_probes_and_no_document() {
+    fn the_admin_listener_has_probes_and_pages_and_no_document() {
         assert_eq!(admin("GET", "/readyz"), Route::Get(Resource::Probe(Probe::Readyz)));
         assert_eq!(admin("GET", "/openid/v1/jwks"), Route::NotFound);
+        for (path, page) in [("/metrics", Resource::Metrics), ("/status", Resource::Status)] {
+            assert_eq!(admin("GET", path), Route::Get(page));
+            assert_eq!(admin("OPTIONS", path), Route::Get(page));
+            assert_eq!(public("GET", path, &paths("", None)), Route::NotFound);
+        }
+    }
+
+    #[test]
+    fn each_route_has_a_name_of_the_closed_list() {
+        let unknown = Resource::UnknownIssuer(Kind::Jwks);
+        let documents = [Kind::Discovery, Kind::Jwks].map(Resource::Document);
+        let probes = [Probe::Livez, Probe::Readyz, Probe::Healthz].map(Resource::Probe);
+        let resources = [&documents[..], &probes, &[Resource::Metrics, Resource::Status]].concat();
+        let names: Vec<_> = resources.into_iter().map(Resource::name).collect();
+        assert_eq!(names, Resource::NAMES);
+        assert!(Resource::NAMES.contains(&unknown.name()) && !names.contains(&OTHER));
     }
 }

@@ -5,6 +5,7 @@
 //! round is due.
 
 mod alternation;
+mod key_history;
 mod own_token;
 mod pauses;
 mod report;
@@ -22,10 +23,12 @@ use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::key_sets::KeySets;
 use crate::logging::milliseconds;
-use crate::reason::Reason;
-use crate::upstream::{Failure, Upstream};
+use crate::metrics::Metrics;
+use crate::observed::{Disagreement, Observed, OwnTokenState};
+use crate::upstream::{Failure, Fetched, Upstream};
 
-use own_token::OwnToken;
+use key_history::KeyHistory;
+use own_token::{OwnToken, State};
 use pauses::{refresh_pause, retry_pause};
 use report::Report;
 
@@ -45,6 +48,7 @@ pub(crate) struct Intervals {
 /// Fetches both documents at start, and then again before the copies are stale.
 pub(crate) struct Refresher {
     cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
     upstream: Upstream,
     publication: Publication,
     intervals: Intervals,
@@ -55,6 +59,7 @@ pub(crate) struct Refresher {
     /// The key set could not be fetched, or not be used, last time.
     keys_failed: bool,
     key_sets: KeySets,
+    key_history: KeyHistory,
     /// The least `max-age` of this round that counts.
     max_age: Option<Duration>,
     /// Of the last discovery document of upstream, whether it can be published or not.
@@ -88,6 +93,7 @@ enum Outcome {
 impl Refresher {
     pub(crate) fn new(
         cache: Arc<Cache>,
+        metrics: Arc<Metrics>,
         upstream: Upstream,
         publication: Publication,
         intervals: Intervals,
@@ -96,6 +102,7 @@ impl Refresher {
     ) -> Self {
         Self {
             cache,
+            metrics,
             upstream,
             publication,
             intervals,
@@ -103,6 +110,7 @@ impl Refresher {
             failed_rounds: 0,
             keys_failed: false,
             key_sets: KeySets::new(key_grace),
+            key_history: KeyHistory::default(),
             max_age: None,
             issuer: None,
             served_issuer: None,
@@ -114,6 +122,7 @@ impl Refresher {
 
     /// The refresher's thread; it never returns.
     pub(crate) fn run(mut self) {
+        self.cache.set_observed(Arc::new(self.observed()));
         loop {
             let asked = self.cache.await_round();
             // A copy may have become too old since the last round, and be renewed by this one.
@@ -135,7 +144,7 @@ impl Refresher {
                 self.report.panicked(retry_in);
                 (Outcome::Failed, false)
             });
-            self.cache.set_complaint(self.complaint());
+            self.cache.set_observed(Arc::new(self.observed()));
             match (asked, outcome) {
                 (_, Outcome::Complete) => {
                     let pause = self.pause_after_success();
@@ -214,11 +223,18 @@ impl Refresher {
 
     fn refresh_discovery(&mut self, retry_in: Duration) -> Result<(), Failure> {
         let requested = Instant::now();
-        let refreshed = self.upstream.fetch(Kind::Discovery).and_then(|fetched| {
+        let refreshed = self.fetch(Kind::Discovery).and_then(|fetched| {
             let confirmed = self.confirmed(requested, fetched.max_age);
             self.store_discovery(&fetched.bytes, confirmed).map_err(Failure::Document)
         });
         refreshed.inspect_err(|failure| self.note_failure(Kind::Discovery, failure, retry_in))
+    }
+
+    fn fetch(&mut self, kind: Kind) -> Result<Fetched, Failure> {
+        let started = Instant::now();
+        let fetched = self.upstream.fetch(kind);
+        self.metrics.fetch_took(kind, started.elapsed());
+        fetched
     }
 
     fn store_discovery(&mut self, bytes: &[u8], confirmed: Confirmed) -> Result<(), Refused> {
@@ -238,7 +254,7 @@ impl Refresher {
     /// The key set of upstream, if it is valid.
     fn fetch_keys(&mut self, retry_in: Duration) -> Option<(Jwks, Confirmed)> {
         let requested = Instant::now();
-        let fetched = self.upstream.fetch(Kind::Jwks).and_then(|fetched| {
+        let fetched = self.fetch(Kind::Jwks).and_then(|fetched| {
             let confirmed = self.confirmed(requested, fetched.max_age);
             let jwks = documents::check_jwks(&fetched.bytes).map_err(Failure::Document)?;
             Ok((jwks, confirmed))
@@ -267,6 +283,7 @@ impl Refresher {
         self.store(Kind::Jwks, body, confirmed, None);
         self.report.keys(&key_sets, &self.key_sets, is_large.then_some(bytes));
         self.key_sets = key_sets;
+        self.key_history.note(&self.key_sets, SystemTime::now());
         true
     }
 
@@ -279,12 +296,14 @@ impl Refresher {
 
     fn store(&self, kind: Kind, body: Vec<u8>, confirmed: Confirmed, paths: Option<Paths>) {
         let bytes = body.len();
+        self.metrics.fetched(kind, None);
         if self.cache.store(kind, Representation::new(kind, body), confirmed, paths) {
             self.report.changed(kind, bytes);
         }
     }
 
     fn note_failure(&mut self, kind: Kind, failure: &Failure, retry_in: Duration) {
+        self.metrics.fetched(kind, Some(failure.reason()));
         self.cache.fail(kind, failure.reason());
         let copy = self.cache.snapshot().copy(kind, Instant::now());
         self.report.fetch_failed(kind, failure, copy.map(|copy| copy.age), retry_in);
@@ -307,15 +326,27 @@ impl Refresher {
         checked.wants_round
     }
 
-    /// What `/healthz` complains about besides fetches that fail.
-    fn complaint(&self) -> Option<Reason> {
+    /// What is known besides the documents.
+    fn observed(&self) -> Observed {
         let is_expected =
             self.expected_issuer.is_none() || self.expected_issuer == self.served_issuer;
-        if self.served_issuer.is_some() && !is_expected {
-            Some(Reason::IssuerMismatch)
-        } else {
-            let has_failed = self.own_token.as_ref().is_some_and(OwnToken::has_failed);
-            has_failed.then_some(Reason::OwnToken)
+        let own_token = match self.own_token.as_ref().map(OwnToken::state) {
+            None => OwnTokenState::Off,
+            Some(State::NotChecked) => OwnTokenState::NotChecked,
+            Some(State::Pending(_)) => OwnTokenState::Pending,
+            Some(State::Verified) => OwnTokenState::Verified,
+            Some(State::Failed(_)) => OwnTokenState::Failed,
+        };
+        Observed {
+            issuer: self.served_issuer.clone(),
+            issuer_mismatch: self.served_issuer.is_some() && !is_expected,
+            own_token,
+            disagreement: Disagreement {
+                discovery: self.report.issuers_alternate(),
+                jwks: self.report.key_sets_alternate(),
+            },
+            keys: self.key_history.served(&self.key_sets),
+            validities: self.upstream.validities(),
         }
     }
 

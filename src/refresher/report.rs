@@ -72,6 +72,16 @@ impl Report {
         (self.set_has_returned, self.issuer_has_returned) = (false, false);
     }
 
+    /// Whether API servers publish different issuers in turn.
+    pub(super) const fn issuers_alternate(&self) -> bool {
+        self.issuers.is_under_way()
+    }
+
+    /// The same of key sets.
+    pub(super) const fn key_sets_alternate(&self) -> bool {
+        self.sets.is_under_way()
+    }
+
     /// The level of changes of a document: what was there lately is no news.
     const fn level(&self, kind: Kind) -> Level {
         let has_returned = match kind {
@@ -185,11 +195,7 @@ impl Report {
                 (_, Some(issuer)) if expected == issuer => {
                     "they differ in the slash at the end: add it to ISSUER"
                 }
-                _ => {
-                    "set ISSUER to what relying parties have, and the first \
-                     --service-account-issuer of kube-apiserver to the same; or UPSTREAM_HOST \
-                     points to another cluster"
-                }
+                _ => Reason::IssuerMismatch.hint(),
             };
             error!(
                 expected = cut(expected), upstream = cut(issuer), hint;
@@ -317,10 +323,7 @@ impl Report {
                 info!(reason; "the gateway's own token is not checked");
             }
             (_, State::Failed(mismatch)) => {
-                let hint = "relying parties may refuse all new tokens: compare \
-                            --service-account-signing-key-file with --service-account-key-file, \
-                            and UPSTREAM_HOST with the cluster of this pod; set OWN_TOKEN_CHECK=off \
-                            if the token is meant to be another issuer's";
+                let hint = Reason::OwnToken.hint();
                 let issuer = cut(issuer);
                 error!(
                     mismatch = mismatch.word(), kid, token_issuer, issuer, hint;

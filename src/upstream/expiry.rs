@@ -17,15 +17,15 @@ const EVERY: Duration = Duration::from_secs(86_400);
 
 /// Where a block is: both count from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) block: usize,
+pub(crate) struct Place {
+    pub(crate) block: usize,
     /// The line of its BEGIN.
     pub(super) line: usize,
 }
 
 /// What can expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Subject {
+pub(crate) enum Subject {
     /// The certificate that the API server showed last.
     Server,
     /// A CA of the bundle.
@@ -33,20 +33,21 @@ pub(super) enum Subject {
     Token,
 }
 
-/// From when to when something is valid, and from when on its end is near.
+/// Until when something is valid, and from when on it should have been renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) not_after: SystemTime,
-    notice: SystemTime,
+pub(crate) struct Validity {
+    pub(crate) not_after: SystemTime,
+    pub(crate) renewal_due: SystemTime,
 }
 
 impl Validity {
     /// That of a certificate; both since the epoch.
     pub(super) fn of_certificate(not_before: Duration, not_after: Duration) -> Self {
         let third = not_after.saturating_sub(not_before) / 3;
-        let notice = not_after.saturating_sub(third.min(CERTIFICATE_NOTICE));
-        let [not_after, notice] = [not_after, notice].map(|at| SystemTime::UNIX_EPOCH + at);
-        Self { not_after, notice }
+        let renewal_due = not_after.saturating_sub(third.min(CERTIFICATE_NOTICE));
+        let [not_after, renewal_due] =
+            [not_after, renewal_due].map(|at| SystemTime::UNIX_EPOCH + at);
+        Self { not_after, renewal_due }
     }
 
     /// That of a service account token, if it is a JWT that says so: RFC 7519 §4.1. `warnafter` is
@@ -60,9 +61,9 @@ impl Validity {
         let (begin, end) = (seconds(jwt.claim("iat")?)?, seconds(jwt.claim("exp")?)?);
         let warn_after = jwt.claim("kubernetes.io").and_then(|it| seconds(it.get("warnafter")?));
         let tenth = end.saturating_sub(begin) / 10;
-        let notice = warn_after.unwrap_or_else(|| end.saturating_sub(tenth));
+        let renewal_due = warn_after.unwrap_or_else(|| end.saturating_sub(tenth));
         let not_after = SystemTime::UNIX_EPOCH.checked_add(end)?;
-        Some(Self { not_after, notice: SystemTime::UNIX_EPOCH.checked_add(notice)? })
+        Some(Self { not_after, renewal_due: SystemTime::UNIX_EPOCH.checked_add(renewal_due)? })
     }
 }
 
@@ -89,8 +90,8 @@ impl Reports {
         validity: Validity,
         now: SystemTime,
     ) -> Option<State> {
-        let Validity { not_after, notice } = validity;
-        if now < notice {
+        let Validity { not_after, renewal_due } = validity;
+        if now < renewal_due {
             return None;
         }
         self.last.retain(|_, at| now.duration_since(*at).is_ok_and(|since| since < EVERY));
@@ -176,7 +177,7 @@ mod tests {
             ("{", None),
         ] {
             let validity = Validity::of_token(&token(claims)).map(|it| {
-                [it.not_after, it.notice]
+                [it.not_after, it.renewal_due]
                     .map(|at| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
             });
             assert_eq!(validity, expected.map(|(end, notice)| [end, notice]), "{claims}");

@@ -34,7 +34,8 @@ use ureq::Agent;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 use connector::TlsConnector;
-use expiry::{Place, Reports, State, Subject, Validity};
+use expiry::{Place, Reports, State};
+pub(crate) use expiry::{Subject, Validity};
 pub(crate) use failure::Failure;
 use file::is_out_of_descriptors;
 use resolver::{LookupError, Way, WayResolver};
@@ -142,13 +143,19 @@ impl Upstream {
         self.token.as_ref()
     }
 
-    /// Logs what has expired, or will soon: each at most once a day.
-    fn report_expiry(&mut self) {
-        let now = SystemTime::now();
+    /// The validity of each CA of the CA file, of the certificate that the API server showed last, and of
+    /// the gateway's own token, where they are known.
+    pub(crate) fn validities(&self) -> Vec<(Subject, Validity)> {
         let server = lock(&self.shown).map(|validity| (Subject::Server, validity));
         let validity = self.token.as_ref().and_then(Token::validity);
         let token = validity.map(|validity| (Subject::Token, validity));
-        for (subject, validity) in self.anchors.iter().copied().chain(server).chain(token) {
+        self.anchors.iter().copied().chain(server).chain(token).collect()
+    }
+
+    /// Logs what has expired, or will soon: each at most once a day.
+    fn report_expiry(&mut self) {
+        let now = SystemTime::now();
+        for (subject, validity) in self.validities() {
             if let Some(state) = self.reports.due(subject, validity, now) {
                 self.log_expiry(subject, validity, state);
             }

@@ -33,6 +33,8 @@ mod cluster_dns;
 mod upstream_failures;
 mod hostile_clients;
 mod admin;
+mod metrics;
+mod status;
 mod shutdown;
 mod tidy;
 

@@ -9,18 +9,26 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 52] = [
+const READING_ORDER: [(&str, &str); 60] = [
     ("main", "lifecycle config logging"),
     (
         "lifecycle",
-        "config server front site refresher cache upstream http::routes http documents logging",
+        "config server admin front site refresher cache metrics upstream http::routes http documents \
+         logging",
     ),
     ("config", "config::source config::settings config::values documents logging"),
     ("config::source", "config::names config::settings config::values logging"),
     ("config::names", "config::settings"),
     ("config::settings", ""),
     ("config::values", "documents json url logging"),
-    ("server", "front front::head site http::answer http locks logging"),
+    ("server", "front front::head site metrics http::answer http locks logging"),
+    (
+        "admin",
+        "exposition status process front site metrics http::answer http::routes http logging",
+    ),
+    ("exposition", "process front cache observed metrics upstream documents logging"),
+    ("status", "cache observed upstream documents reason logging"),
+    ("process", ""),
     ("front", "front::event_loop front::lane front::listener front::inbox front::counts logging"),
     (
         "front::event_loop",
@@ -44,8 +52,8 @@ const READING_ORDER: [(&str, &str); 52] = [
     ("site", "cache http::answer http::routes http documents reason"),
     (
         "refresher",
-        "refresher::report refresher::own_token refresher::pauses key_sets cache upstream \
-         http::routes http::representation documents reason logging",
+        "refresher::report refresher::key_history refresher::own_token refresher::pauses key_sets \
+         cache observed metrics upstream http::routes http::representation documents logging",
     ),
     (
         "refresher::report",
@@ -53,11 +61,15 @@ const READING_ORDER: [(&str, &str); 52] = [
          logging",
     ),
     ("refresher::alternation", ""),
+    ("refresher::key_history", "key_sets observed documents"),
     ("refresher::own_token", "jwt documents"),
     ("refresher::pauses", ""),
     ("key_sets", "documents"),
-    ("cache", "cache::state http::routes http::representation documents reason locks"),
-    ("cache::state", "http::routes http::representation documents reason"),
+    ("cache", "cache::state observed http::routes http::representation documents reason locks"),
+    ("cache::state", "cache::state::snapshot observed http::routes documents reason"),
+    ("cache::state::snapshot", "http::routes http::representation documents"),
+    ("observed", "upstream documents reason"),
+    ("metrics", "http::routes documents reason"),
     (
         "upstream",
         "upstream::trust upstream::token upstream::connector upstream::verifier \
@@ -91,22 +103,27 @@ const READING_ORDER: [(&str, &str); 52] = [
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
-const PURE: [&str; 26] = [
+const PURE: [&str; 31] = [
     "config::names",
     "config::settings",
     "config::values",
+    "exposition",
+    "status",
     "front::admission",
     "front::admission::limits",
     "front::admission::phase",
     "front::admission::queues",
     "front::head",
     "refresher::alternation",
+    "refresher::key_history",
     "refresher::own_token",
     "refresher::pauses",
     "key_sets",
     "jwt",
     "notices",
     "cache::state",
+    "cache::state::snapshot",
+    "observed",
     "upstream::bundle",
     "upstream::expiry",
     "upstream::failure",
@@ -299,7 +316,7 @@ fn under_the_caches_lock_there_is_one_method_call_and_nothing_else() {
         "kind",
         "kind, reason",
         "kind, after",
-        "complaint",
+        "observed",
         "kind, Instant::now()",
         "Instant::now()",
         "Instant::now(), started + pause",

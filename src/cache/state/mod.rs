@@ -1,11 +1,15 @@
 //! Pure: what is held, how fresh it is, and which requests wait for which round.
 
+mod snapshot;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use snapshot::{Confirmed, FoundCopy, Lifetimes, Snapshot};
+
 use crate::documents::Kind;
-use crate::http::representation::Representation;
 use crate::http::routes::Paths;
+use crate::observed::Observed;
 use crate::reason::Reason;
 
 /// The age of the last complete round above which `/healthz` requests another one.
@@ -15,110 +19,20 @@ const HEALTH_AGE: Duration = Duration::from_secs(5);
 /// was slow: no request waits for the next one.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long copies live.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Lifetimes {
-    /// The age above which a copy counts as stale.
-    pub(crate) cache_ttl: Duration,
-    /// The age up to which a copy is served; at least `cache_ttl`.
-    pub(crate) max_stale: Duration,
-    /// The age above which a request for the key set asks for a round, and the least time from the
-    /// start of one round to that of another that is asked for so. `None`: none is.
-    pub(crate) revalidate: Option<Duration>,
+/// All that `/metrics` and `/status` show of the cache.
+pub(crate) struct View {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) observed: Arc<Observed>,
+    discovery_failed: Option<Reason>,
+    jwks_failed: Option<Reason>,
 }
 
-/// When upstream confirmed a copy, and for how long.
-#[derive(Clone, Copy)]
-pub(crate) struct Confirmed {
-    /// When the request for it was sent: RFC 9111 §4.2.3.
-    pub(crate) at: Instant,
-    /// Upstream's `max-age`, where clients must not be given a longer one.
-    pub(crate) max_age: Option<Duration>,
-}
-
-/// A document and when upstream last confirmed it.
-#[derive(Clone)]
-struct Held {
-    representation: Arc<Representation>,
-    confirmed: Confirmed,
-}
-
-/// Everything that requests see. It never changes: a new one replaces it.
-#[derive(Default)]
-pub(crate) struct Snapshot {
-    lifetimes: Lifetimes,
-    discovery: Option<Held>,
-    jwks: Option<Held>,
-    pub(crate) paths: Arc<Paths>,
-}
-
-/// A copy to serve.
-pub(crate) struct FoundCopy {
-    pub(crate) representation: Arc<Representation>,
-    /// Since upstream last confirmed it.
-    pub(crate) age: Duration,
-    /// Upstream's, as in [`Confirmed`].
-    pub(crate) max_age: Option<Duration>,
-    /// Older than `CACHE_TTL_SECONDS`.
-    pub(crate) is_stale: bool,
-    /// It was held, so that the request did not wait.
-    pub(crate) is_hit: bool,
-}
-
-impl Snapshot {
-    /// The copy of `kind`, unless it is too old to be served.
-    pub(crate) fn copy(&self, kind: Kind, now: Instant) -> Option<FoundCopy> {
-        let held = self.held(kind)?;
-        let age = now.saturating_duration_since(held.confirmed.at);
-        (age <= self.lifetimes.max_stale).then(|| FoundCopy {
-            representation: Arc::clone(&held.representation),
-            age,
-            max_age: held.confirmed.max_age,
-            is_stale: age > self.lifetimes.cache_ttl,
-            is_hit: true,
-        })
-    }
-
-    /// For how long the copy of `kind` has been too old to be served; `None` when none is held, or it can
-    /// be served.
-    pub(crate) fn too_old_for(&self, kind: Kind, now: Instant) -> Option<Duration> {
-        let age = now.saturating_duration_since(self.held(kind)?.confirmed.at);
-        age.checked_sub(self.lifetimes.max_stale)
-    }
-
-    /// Whether a request for `kind` that finds `copy` is served without another look.
-    pub(super) fn suffices(&self, kind: Kind, copy: &FoundCopy) -> bool {
-        let revalidate = self.lifetimes.revalidate;
-        kind != Kind::Jwks || revalidate.is_none_or(|revalidate| copy.age <= revalidate)
-    }
-
-    /// This snapshot with another copy of `kind`, and whether the copy's bytes differ from before.
-    pub(super) fn with(
-        &self,
-        kind: Kind,
-        representation: Representation,
-        confirmed: Confirmed,
-        paths: Option<Paths>,
-    ) -> (Arc<Self>, bool) {
-        let same = self
-            .held(kind)
-            .filter(|held| held.representation.body() == representation.body())
-            .map(|held| Arc::clone(&held.representation));
-        let is_changed = same.is_none();
-        let representation = same.unwrap_or_else(|| Arc::new(representation));
-        let held = Some(Held { representation, confirmed });
-        let (discovery, jwks) = match kind {
-            Kind::Discovery => (held, self.jwks.clone()),
-            Kind::Jwks => (self.discovery.clone(), held),
-        };
-        let paths = paths.map_or_else(|| Arc::clone(&self.paths), Arc::new);
-        (Arc::new(Self { lifetimes: self.lifetimes, discovery, jwks, paths }), is_changed)
-    }
-
-    const fn held(&self, kind: Kind) -> Option<&Held> {
+impl View {
+    /// Why the last fetch of `kind` failed; `None` when it did not.
+    pub(crate) const fn failure(&self, kind: Kind) -> Option<Reason> {
         match kind {
-            Kind::Discovery => self.discovery.as_ref(),
-            Kind::Jwks => self.jwks.as_ref(),
+            Kind::Discovery => self.discovery_failed,
+            Kind::Jwks => self.jwks_failed,
         }
     }
 }
@@ -193,8 +107,7 @@ pub(super) struct State {
     /// Why the last fetch of each document failed; `None` when it did not.
     discovery_failed: Option<Reason>,
     jwks_failed: Option<Reason>,
-    /// What is wrong though both were fetched.
-    complaint: Option<Reason>,
+    observed: Arc<Observed>,
     refresher: Refresher,
     /// When the last round began, or was requested.
     round_started: Instant,
@@ -212,12 +125,11 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(lifetimes: Lifetimes, workers: usize, paths: Paths, now: Instant) -> Self {
-        let paths = Arc::new(paths);
         Self {
-            snapshot: Arc::new(Snapshot { lifetimes, paths, ..Snapshot::default() }),
+            snapshot: Arc::new(Snapshot::new(lifetimes, paths)),
             discovery_failed: Some(Reason::NotFetchedYet),
             jwks_failed: Some(Reason::NotFetchedYet),
-            complaint: None,
+            observed: Arc::default(),
             refresher: Refresher::Fetching(Round::Complete),
             round_started: now,
             is_slow: false,
@@ -231,6 +143,15 @@ impl State {
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot)
+    }
+
+    pub(super) fn view(&self) -> View {
+        View {
+            snapshot: self.snapshot(),
+            observed: Arc::clone(&self.observed),
+            discovery_failed: self.discovery_failed,
+            jwks_failed: self.jwks_failed,
+        }
     }
 
     /// A request wants a copy of `kind` that was confirmed just now. It may cause a round, and may
@@ -342,7 +263,8 @@ impl State {
             self.refresher = Refresher::Requested(Round::Complete);
             self.round_started = now;
         }
-        let state = self.discovery_failed.or(self.jwks_failed).or(self.complaint);
+        let state =
+            self.discovery_failed.or(self.jwks_failed).or_else(|| self.observed.complaint());
         let state = state.map_or(Ok(()), Err);
         Health { state, requests_round }
     }
@@ -380,8 +302,8 @@ impl State {
         *self.failure_mut(kind) = Some(reason);
     }
 
-    pub(super) const fn set_complaint(&mut self, complaint: Option<Reason>) {
-        self.complaint = complaint;
+    pub(super) fn set_observed(&mut self, observed: Arc<Observed>) {
+        self.observed = observed;
     }
 
     /// Ends a complete round. The next one is due at `next_round`.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::http::representation::Representation;
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -230,14 +231,15 @@ fn health_is_that_of_the_last_round_and_an_old_one_requests_another() {
 fn a_complaint_makes_unhealthy_and_not_unready_and_failures_come_first() {
     let now = Instant::now();
     let mut state = empty(now);
-    state.set_complaint(Some(Reason::IssuerMismatch));
+    let observed = |issuer_mismatch| Arc::new(Observed { issuer_mismatch, ..Observed::default() });
+    state.set_observed(observed(true));
     assert_eq!(state.health(now).state, Err(Reason::NotFetchedYet));
     round(&mut state, now);
     assert_eq!(state.health(now).state, Err(Reason::IssuerMismatch));
     assert_eq!((state.ready(now), state.missing(Kind::Jwks, now)), (Ok(()), None));
     state.fail(Kind::Jwks, Reason::Timeout);
     assert_eq!(state.health(now).state, Err(Reason::Timeout));
-    state.set_complaint(None);
+    state.set_observed(observed(false));
     assert_eq!(state.health(now).state, Err(Reason::Timeout));
 }
 

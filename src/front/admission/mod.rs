@@ -185,6 +185,18 @@ impl Admission {
         }
     }
 
+    /// How many connections are open.
+    #[allow(dead_code, reason = "not for the fuzz target, which shares this file")]
+    pub(crate) const fn open(&self) -> usize {
+        self.open
+    }
+
+    /// The connection limit.
+    #[allow(dead_code, reason = "not for the fuzz target, which shares this file")]
+    pub(crate) const fn limit(&self) -> usize {
+        self.max_connections
+    }
+
     // What they are doing.
 
     /// `None` for a vacant slot.

@@ -33,8 +33,8 @@ pub(super) struct OwnToken {
     lasted: Duration,
     /// When that was last seen; `None`: the last round failed, or did not see it.
     seen: Option<Instant>,
-    /// The alarm lasts until the token is verified.
-    has_failed: bool,
+    /// That of the last check; a failure lasts until the token is verified.
+    state: State,
 }
 
 /// An issuer and keys, and when they were first served together.
@@ -92,7 +92,7 @@ impl OwnToken {
             served: Vec::new(),
             lasted: Duration::ZERO,
             seen: None,
-            has_failed: false,
+            state: State::NotChecked,
         }
     }
 
@@ -111,13 +111,14 @@ impl OwnToken {
         }
         let jwt = Jwt::parse(token).filter(|jwt| jwt.issuer().is_some_and(is_issuer));
         let Some(jwt) = jwt else {
-            self.end();
-            let state = State::NotChecked;
+            self.state = self.end(State::NotChecked);
+            let state = self.state;
             return Checked { state, wants_round: false, token_issuer: None, token_kid: None };
         };
         let mismatch = mismatch(&jwt, issuer, keys);
+        self.state = self.next_state(&jwt, mismatch, since, now);
         Checked {
-            state: self.state(&jwt, mismatch, since, now),
+            state: self.state,
             wants_round: is_new && mismatch.is_some(),
             token_issuer: jwt.issuer().map(ToOwned::to_owned),
             token_kid: jwt.kid().map(ToOwned::to_owned),
@@ -140,7 +141,7 @@ impl OwnToken {
         since
     }
 
-    fn state(
+    fn next_state(
         &mut self,
         jwt: &Jwt<'_>,
         mismatch: Option<Mismatch>,
@@ -148,8 +149,7 @@ impl OwnToken {
         now: Instant,
     ) -> State {
         let Some(mismatch) = mismatch else {
-            self.end();
-            return State::Verified;
+            return self.end(State::Verified);
         };
         if !is_later(jwt, since) {
             self.lasted = Duration::ZERO;
@@ -157,13 +157,16 @@ impl OwnToken {
         } else if let Some(seen) = self.seen.replace(now) {
             self.lasted += now.saturating_duration_since(seen);
         }
-        self.has_failed |= self.lasted >= LASTING;
-        if self.has_failed { State::Failed(mismatch) } else { State::Pending(mismatch) }
+        if self.lasted >= LASTING || matches!(self.state, State::Failed(_)) {
+            State::Failed(mismatch)
+        } else {
+            State::Pending(mismatch)
+        }
     }
 
-    /// Whether a check has failed and the token has not been verified since.
-    pub(super) const fn has_failed(&self) -> bool {
-        self.has_failed
+    /// The state after the last check.
+    pub(super) const fn state(&self) -> State {
+        self.state
     }
 
     /// A round brought nothing to check against: its time does not count.
@@ -171,8 +174,9 @@ impl OwnToken {
         self.seen = None;
     }
 
-    const fn end(&mut self) {
-        (self.lasted, self.seen, self.has_failed) = (Duration::ZERO, None, false);
+    const fn end(&mut self, state: State) -> State {
+        (self.lasted, self.seen) = (Duration::ZERO, None);
+        state
     }
 }
 
