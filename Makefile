@@ -59,6 +59,10 @@ chart-test: ## the chart, deploy.yaml and kustomization.yaml against each other,
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
 	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx
 
+.PHONY: metrics-cost
+metrics-cost: ## what counting a request for /metrics costs, in nanoseconds
+	$(CARGO) test --locked --release --bin kube-issuer-gateway -- --ignored --nocapture cost_of_a_request
+
 .PHONY: rate
 rate: build ## 1,000 requests a second for the key set, for a minute: what upstream sees of them
 	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example measure rate

@@ -18,6 +18,12 @@ fn status(gateway: &Gateway) -> Value {
     response.json()
 }
 
+/// What a round finds is there when it ends, a moment after its documents.
+#[track_caller]
+fn first_round(gateway: &Gateway) {
+    eventually("keys", || status(gateway)["keys"].as_array().is_some_and(|keys| !keys.is_empty()));
+}
+
 /// The words of what is wrong, and the documents that they are about.
 fn problems(status: &Value) -> Vec<String> {
     let problems = status["problems"].as_array().unwrap().iter();
@@ -35,7 +41,7 @@ fn problems(status: &Value) -> Vec<String> {
 fn it_says_what_is_served_and_with_which_settings() {
     let api = FakeApi::start();
     let gateway = quick(&api).set("LOG_FORMAT", "text").set("WORKERS", "3").start();
-    eventually("healthy", || gateway.get("/healthz").status == 200);
+    first_round(&gateway);
     let status = status(&gateway);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&status["ready"], &status["healthy"]), (&json!(true), &json!(true)));
@@ -86,7 +92,7 @@ fn what_is_wrong_is_said_in_the_words_of_the_502_and_nothing_of_upstream_is() {
         let api = FakeApi::start();
         let token = std::fs::read_to_string(api.volume.token()).unwrap();
         let gateway = quick(&api).start();
-        eventually("healthy", || gateway.get("/healthz").status == 200);
+        first_round(&gateway);
         fails(&api);
         eventually(name, || problems(&status(&gateway)) == expected);
         let found = status(&gateway);
@@ -133,7 +139,7 @@ fn before_the_first_fetch_it_says_so() {
 fn a_key_that_is_served_only_for_the_grace_is_told_from_the_others() {
     let api = FakeApi::start();
     let gateway = quick(&api).start();
-    eventually("healthy", || gateway.get("/healthz").status == 200);
+    first_round(&gateway);
     let old = api.kid();
     api.rotate_key();
     let expected = [json!([api.kid(), true]), json!([old, false])];
@@ -159,4 +165,33 @@ fn what_is_overdue_for_renewal_is_a_problem() {
     eventually("overdue", || problems(&status(&gateway)) == ["token-not-renewed"]);
     // It still works.
     assert_eq!(status(&gateway)["healthy"], true);
+}
+
+#[test]
+fn the_documentation_shows_the_members_that_are_there() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let page = std::fs::read_to_string(page).expect("docs/metrics.md");
+    let example = page.split("```json").nth(1).and_then(|rest| rest.split("```").next());
+    let example: Value = serde_json::from_str(example.expect("an example")).expect("JSON");
+
+    let api = FakeApi::start();
+    api.set(JWKS, Answer::Status(403));
+    let gateway = quick(&api).start();
+    eventually("forbidden", || problems(&status(&gateway)) == ["forbidden jwks"]);
+    let forbidden = status(&gateway);
+    api.set_good();
+    eventually("healthy", || status(&gateway)["healthy"] == true);
+    first_round(&gateway);
+    let healthy = status(&gateway);
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(members(&example), members(&healthy));
+    for (shown, there) in [
+        (&example["documents"]["jwks"], &healthy["documents"]["jwks"]),
+        (&example["keys"][0], &healthy["keys"][0]),
+        (&example["validity"][0], &healthy["validity"][1]),
+        (&example["problems"][0], &forbidden["problems"][0]),
+    ] {
+        assert_eq!(members(shown), members(there));
+    }
+    assert_eq!(example["problems"], forbidden["problems"]);
 }
