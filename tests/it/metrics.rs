@@ -246,18 +246,22 @@ fn requests_are_counted_by_route_method_and_status() {
 #[test]
 fn fetches_are_counted_by_outcome_and_a_copy_has_an_age() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("MAX_STALE_SECONDS", "2").start();
+    let gateway = quick(&api).set("MAX_STALE_SECONDS", "3").start();
     first_round(&gateway);
     let scrape = Scrape::of(&gateway);
     assert_eq!(scrape.value("ready"), 1.0);
     for document in ["discovery", "jwks"] {
         let of = |name: &str| scrape.value(&format!("{name}{{document=\"{document}\"}}"));
-        assert!(of("document_age_seconds") < 2.0, "{document}");
-        assert_eq!((of("document_available"), of("document_stale")), (1.0, 0.0), "{document}");
+        assert!(of("document_age_seconds") < 3.0, "{document}");
+        assert_eq!(of("document_available"), 1.0, "{document}");
         let fetches = format!(r#"fetches_total{{document="{document}",outcome="success"}}"#);
         assert!(scrape.value(&fetches) >= 1.0);
         assert!(of("fetch_duration_seconds_count") >= scrape.value(&fetches));
     }
+
+    // Now and then it is stale on a busy machine, and then fresh again.
+    becomes(&gateway, r#"document_stale{document="discovery"}"#, 0.0);
+    becomes(&gateway, r#"document_stale{document="jwks"}"#, 0.0);
 
     api.set_both(&Answer::Status(403));
     becomes(&gateway, r#"document_stale{document="jwks"}"#, 1.0);
@@ -270,7 +274,7 @@ fn fetches_are_counted_by_outcome_and_a_copy_has_an_age() {
 
     becomes(&gateway, r#"document_available{document="jwks"}"#, 0.0);
     becomes(&gateway, "ready", 0.0);
-    assert!(Scrape::of(&gateway).value(r#"document_age_seconds{document="jwks"}"#) > 2.0);
+    assert!(Scrape::of(&gateway).value(r#"document_age_seconds{document="jwks"}"#) > 3.0);
     api.set_good();
     becomes(&gateway, "ready", 1.0);
     becomes(&gateway, r#"document_available{document="jwks"}"#, 1.0);
