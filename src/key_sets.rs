@@ -47,7 +47,7 @@ pub(crate) struct Served<'a> {
 }
 
 /// The same text for equal keys, whatever the order of their members.
-fn text(key: &Value) -> String {
+pub(crate) fn text(key: &Value) -> String {
     let members: BTreeMap<_, _> = key.as_object().into_iter().flatten().collect();
     members.iter().map(|(name, value)| format!("{name:?}:{value},")).collect()
 }

@@ -13,7 +13,7 @@ use log::{Level, debug, error, info, log, warn};
 use super::alternation::{Alternation, Step};
 use super::own_token::{Checked, State};
 use crate::documents::{self, Kind, Published};
-use crate::key_sets::KeySets;
+use crate::key_sets::{self, KeySets};
 use crate::logging::{cut, milliseconds};
 use crate::notices::Notices;
 use crate::reason::Reason;
@@ -243,7 +243,7 @@ impl Report {
     /// Notes the keys that upstream lists in this round.
     pub(super) fn listed(&mut self, keys: &[serde_json::Value]) {
         let entry = |key: &serde_json::Value| {
-            (documents::kid(key).unwrap_or_default().to_owned(), key.to_string())
+            (documents::kid(key).unwrap_or_default().to_owned(), key_sets::text(key))
         };
         let set: BTreeSet<_> = keys.iter().map(entry).collect();
         match self.sets.note(&set, Instant::now()) {

@@ -62,7 +62,7 @@ const READING_ORDER: [(&str, &str); 60] = [
     ),
     ("refresher::alternation", ""),
     ("refresher::key_history", "key_sets observed documents"),
-    ("refresher::own_token", "jwt documents"),
+    ("refresher::own_token", "key_sets jwt documents"),
     ("refresher::pauses", ""),
     ("key_sets", "documents"),
     ("cache", "cache::state observed http::routes http::representation documents reason locks"),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use crate::documents::{is_issuer, kid};
+use crate::key_sets;
 use crate::jwt::{Jwt, Signature};
 
 /// How long a mismatch must last, and how much later than what is served the token must have been issued: longer
@@ -40,7 +41,7 @@ pub(super) struct OwnToken {
 /// An issuer and keys, and when they were first served together.
 struct Served {
     issuer: String,
-    /// As text.
+    /// As [`key_sets::text`] has them.
     keys: BTreeSet<String>,
     since: SystemTime,
 }
@@ -127,7 +128,7 @@ impl OwnToken {
 
     /// When this issuer and these keys were first served.
     fn first_served(&mut self, issuer: &str, keys: &[&Value], date: SystemTime) -> SystemTime {
-        let keys: BTreeSet<_> = keys.iter().map(ToString::to_string).collect();
+        let keys: BTreeSet<_> = keys.iter().map(|key| key_sets::text(key)).collect();
         let known = self.served.iter().position(|it| it.issuer == issuer && it.keys == keys);
         let served = match known {
             Some(at) => self.served.remove(at),
