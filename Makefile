@@ -55,6 +55,10 @@ image-test: ## the image, run as the cluster would run it
 chart-test: ## the chart, deploy.yaml and kustomization.yaml against each other, without a cluster
 	HELM=$(HELM) tests/chart/run
 
+.PHONY: dashboard-test
+dashboard-test: ## the Grafana dashboard: its layout, its queries, and that docs/metrics.md has what they name
+	tests/dashboard/check
+
 .PHONY: bench
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
 	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx
