@@ -42,6 +42,7 @@ static: ## the release binary, fully static, for x86_64 (needs a musl target and
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE ?= kube-issuer-gateway:$(VERSION)
 HELM ?= helm
+PROMTOOL ?= promtool
 
 .PHONY: image
 image: static ## the image: the static binary and nothing else
@@ -58,6 +59,10 @@ chart-test: ## the chart, deploy.yaml and kustomization.yaml against each other,
 .PHONY: dashboard-test
 dashboard-test: ## the Grafana dashboard: its layout, its queries, and that docs/metrics.md has what they name
 	tests/dashboard/check
+
+.PHONY: alerts-test
+alerts-test: ## the alerts: promtool's tests, and whether runbook, metrics and dashboard fit them
+	PROMTOOL=$(PROMTOOL) tests/alerts/run
 
 .PHONY: bench
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
@@ -102,6 +107,7 @@ kind-migration: build ## another issuer in that cluster, by two flags: who raise
 .PHONY: kind-dry-run
 kind-dry-run: ## what the chart renders beside what that cluster's API server would store of it
 	tests/kind/gateway_api
+	tests/kind/prometheus_operator
 	HELM=$(HELM) tests/chart/dry_run
 
 .PHONY: kind-load

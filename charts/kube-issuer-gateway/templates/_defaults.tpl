@@ -78,6 +78,14 @@ podDisruptionBudget:
   unhealthyPodEvictionPolicy: AlwaysAllow
 networkPolicy:
   enabled: true
+metrics:
+  podMonitor:
+    enabled: false
+  prometheusRule:
+    enabled: false
+  dashboard:
+    enabled: false
+    labels: {grafana_dashboard: "1"}
 nodeSelector:
   kubernetes.io/os: linux
 topologySpreadConstraints:
@@ -101,7 +109,7 @@ the default's, except for an empty one, which means none. null is taken out of w
 {{- end -}}
 {{- range $key, $default := $defaults -}}
 {{- $value := index $.Values $key -}}
-{{- if and (kindIs "map" $value) (not $value) (hasKey $default "enabled" | or (has $key (list "image" "serviceAccount" "rbac" "service"))) -}}
+{{- if and (kindIs "map" $value) (not $value) (hasKey $default "enabled" | or (has $key (list "image" "serviceAccount" "rbac" "service" "metrics"))) -}}
 {{- $_ := set $.Values $key $default -}}
 {{- end -}}
 {{- end -}}

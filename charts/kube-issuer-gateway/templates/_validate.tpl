@@ -3,7 +3,7 @@ What the schema cannot say, each mistake in one sentence: which value, and what 
 that nothing is rendered.
 */}}
 {{- define "kube-issuer-gateway.validate" -}}
-{{- range $part := list "Image" "Global" "Names" "Ports" "Addresses" "Upstream" "Cache" "Stop" "Token" "ExtraEnv" "Scale" "Hosts" -}}
+{{- range $part := list "Image" "Global" "Names" "Ports" "Addresses" "Upstream" "Cache" "Stop" "Token" "ExtraEnv" "Scale" "Hosts" "Metrics" -}}
 {{- include (printf "kube-issuer-gateway.validate%s" $part) $ -}}
 {{- end -}}
 {{- end }}
@@ -42,6 +42,11 @@ that nothing is rendered.
 {{- end -}}
 {{- end }}
 
+{{/* What an address of loopback looks like. */}}
+{{- define "kube-issuer-gateway.loopback" -}}
+^\[?(127\.|[0:]*:0*1\]?$|[0:]*:ffff:127\.)
+{{- end }}
+
 {{- define "kube-issuer-gateway.validateAddresses" -}}
 {{- $config := .Values.config | default dict -}}
 {{- $number := "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])" -}}
@@ -53,7 +58,7 @@ that nothing is rendered.
 {{- fail (printf "config.%s.address is %s: it must be an IP address, such as 0.0.0.0 or ::, or empty." $listener $address) -}}
 {{- end -}}
 {{- end -}}
-{{- $loopback := "^\\[?(127\\.|[0:]*:0*1\\]?$|[0:]*:ffff:127\\.)" -}}
+{{- $loopback := include "kube-issuer-gateway.loopback" . -}}
 {{- $address := ($config.listen).address | default "" -}}
 {{- if regexMatch $loopback (lower $address) -}}
 {{- fail (printf "config.listen.address is %s, which neither the Service nor the kubelet can reach: leave it empty for all addresses." $address) -}}
@@ -160,6 +165,20 @@ that nothing is rendered.
 {{- $isName := regexMatch "^(\\*\\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$" . -}}
 {{- if or (not $isName) (regexMatch "^[0-9.]+$" .) -}}
 {{- fail (printf "the host %q is none that can be given to an Ingress or HTTPRoute, which is a DNS name in small letters without a dot at its end: set %s." . (index $setting $kind)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "kube-issuer-gateway.validateMetrics" -}}
+{{- $address := ((.Values.config).admin).address | default "" | lower -}}
+{{- range $kind, $values := .Values.metrics -}}
+{{- if $values.enabled -}}
+{{- if not (include "kube-issuer-gateway.adminPort" $) -}}
+{{- fail (printf "metrics.%s.enabled is true and config.admin.port is \"off\", the port that has /metrics: set it to a port, or metrics.%s.enabled to false." $kind $kind) -}}
+{{- end -}}
+{{- if regexMatch (include "kube-issuer-gateway.loopback" $) $address -}}
+{{- fail (printf "metrics.%s.enabled is true and config.admin.address is %s, where Prometheus cannot reach /metrics: leave it empty." $kind $address) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
