@@ -104,6 +104,10 @@ kind-rotation: build ## a new signing key in that cluster: how soon real relying
 kind-migration: build ## another issuer in that cluster, by two flags: who raises an alarm, and who does not
 	tests/kind/migration
 
+.PHONY: kind-watch
+kind-watch: ## Prometheus on this host: scrapes the gateway of kind-run, kind-deploy or kind-helm, and checks the alerts
+	tests/kind/watch
+
 .PHONY: kind-dry-run
 kind-dry-run: ## what the chart renders beside what that cluster's API server would store of it
 	tests/kind/gateway_api
