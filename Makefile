@@ -108,6 +108,10 @@ kind-migration: build ## another issuer in that cluster, by two flags: who raise
 kind-watch: ## Prometheus on this host: scrapes the gateway of kind-run, kind-deploy or kind-helm, and checks the alerts
 	tests/kind/watch
 
+.PHONY: kind-dashboard
+kind-dashboard: build ## an outage, a rotation and more in that cluster: the alerts, and a picture of the dashboard
+	tests/kind/dashboard
+
 .PHONY: kind-dry-run
 kind-dry-run: ## what the chart renders beside what that cluster's API server would store of it
 	tests/kind/gateway_api

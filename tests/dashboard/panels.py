@@ -26,3 +26,7 @@ def expand(expr, rate_interval, selected=".*"):
 def legend(target, labels):
     text = re.sub(r"{{\s*(\w+)\s*}}", lambda match: labels.get(match[1], ""), target.get("legendFormat", ""))
     return " ".join(text.split())
+
+
+def clock(seconds):
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -2,7 +2,7 @@
 # What watch and dashboard share: a Prometheus on this machine. Sourced, never run; common.sh comes first.
 # What it scrapes are the files in $work/targets, which may change while it runs. Debian's Prometheus cannot ask Kubernetes for pods.
 # shellcheck disable=SC2034,SC2154 # some variables are for those who source it, and $work is set by common.sh
-alerts=charts/kube-issuer-gateway/files/alerts.yaml
+alerts=${ALERTS:-$PWD/charts/kube-issuer-gateway/files/alerts.yaml}
 prometheus=${PROMETHEUS:-prometheus}
 mkdir "$work/targets"
 
