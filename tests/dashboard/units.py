@@ -1,8 +1,7 @@
 """Values as the dashboard's units write them. Near to what Grafana writes, not equal to it."""
 
-from datetime import UTC, datetime
-
 import math
+from datetime import datetime, timezone
 
 SPANS = [("year", 31536000), ("month", 2628000), ("week", 604800), ("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)]
 
@@ -55,7 +54,7 @@ def write(unit, value, decimals=None, now=0):
         case "dtdurations":
             return duration(value, decimals)
         case "dateTimeAsIso":
-            return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            return datetime.fromtimestamp(value / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
         case "dateTimeFromNow":
             return f"{duration(max(0, now - value / 1000), 0)} ago"
         case "bytes":

@@ -1,4 +1,4 @@
-"""Clients of a gateway, until they are ended. Usage: requests.py steady|silent HOST:PORT
+"""Clients of a gateway, until they are ended. Usage: clients.py steady|silent HOST:PORT
 
 steady: ten requests a second, as relying parties and others send them: mostly for the key set, some with an ETag that they hold, now and then
 one for another path and one that is malformed.
