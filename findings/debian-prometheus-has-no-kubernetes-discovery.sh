@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Debian 12's package prometheus 2.42.0+ds: the program and promtool do not know kubernetes_sd_configs. A configuration that every other
-# build of that version takes is refused as a spelling mistake, and nothing says that this build was made without it.
+# Debian 12's package prometheus 2.42.0+ds: the program and promtool do not know kubernetes_sd_configs. A configuration that another
+# build takes (promtool of 3.5.0 does) is refused as a spelling mistake, and nothing says that this build was made without it.
 #
 # Seen on 2026-11-27:
 #
