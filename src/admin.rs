@@ -3,7 +3,7 @@
 //! It is a port to which a network policy can restrict access. It serves no document.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::{Level, error};
 
@@ -18,6 +18,9 @@ use crate::process::Usage;
 use crate::site::{Answered, Site, method_not_allowed, not_found, without_copy};
 use crate::status;
 
+/// How long a front may take to report for `/metrics`. With one that hangs, its series are left out, and
+/// the kubelet's probes, which the same workers answer, wait no longer than this for each scraper.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(200);
 /// `Content-Type` of `/status`.
 const JSON: &str = "application/json";
 
@@ -43,8 +46,7 @@ impl Admin {
         Self { site, metrics, fronts, settings, started }
     }
 
-    /// The answer of the admin listener. `before_waiting` is called before it waits for the fronts, for a
-    /// second each at most.
+    /// The answer of the admin listener. `before_waiting` is called before it waits for the fronts.
     pub(crate) fn answer(
         &self,
         request: &Request<'_>,
@@ -65,10 +67,11 @@ impl Admin {
 
     fn metrics(&self, request: &Request<'_>, before_waiting: &mut dyn FnMut()) -> Answered {
         before_waiting();
+        let reports = self.reports();
         let facts = exposition::Facts {
             view: &self.site.view(),
             is_ready: self.site.ready().is_ok(),
-            fronts: &self.reports(),
+            fronts: &reports,
             usage: &Usage::now(),
             panics: logging::panics(),
             now: Instant::now(),
@@ -85,7 +88,9 @@ impl Admin {
 
     fn reports(&self) -> Vec<(&'static str, Report)> {
         let reports = self.fronts.iter();
-        reports.filter_map(|(name, reporter)| Some((*name, reporter.report()?))).collect()
+        reports
+            .filter_map(|(name, reporter)| Some((*name, reporter.report(REPORT_TIMEOUT)?)))
+            .collect()
     }
 
     fn status(&self) -> String {

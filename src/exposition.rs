@@ -5,21 +5,21 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use prometheus::{Error, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Counter, Error, Gauge, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 use crate::cache::View;
 use crate::documents::Kind;
 use crate::front::{Counts, Report};
 use crate::logging::printable;
 use crate::metrics::{Metrics, NAMESPACE};
-use crate::observed::OwnTokenState;
+use crate::observed::{OwnTokenState, ServedKey};
 use crate::process::Usage;
 use crate::upstream::{Subject, Validity};
 
 /// `Content-Type` of the page.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The most keys with a series each. A cluster has two or three, and during a rotation one more.
-const MOST_KEYS: usize = 256;
+const MOST_KEYS: usize = 64;
 /// The most CAs with a series each: those that expire first.
 const MOST_CAS: usize = 32;
 
@@ -143,7 +143,7 @@ fn add_documents(registry: &Registry, facts: &Facts<'_>) -> Result<(), Error> {
         ages.extend(condition.map(|it| (vec![kind.name()], it.age.as_secs_f64())));
         stale.push((vec![kind.name()], truth(condition.is_some_and(|it| it.is_stale))));
         available.push((vec![kind.name()], truth(condition.is_some_and(|it| it.is_available))));
-        let disagreement = facts.view.observed.disagreement.about(kind);
+        let disagreement = facts.view.observed.disagreement.about(kind, facts.now);
         disagree.push((vec![kind.name()], truth(disagreement)));
     }
     let labels = ["document"];
@@ -161,24 +161,35 @@ fn add_keys(registry: &Registry, view: &View) -> Result<(), Error> {
     let served = &view.observed.keys;
     let count = number(served.keys.len());
     gauge(registry, "keys", "Keys that are served.", &[], vec![(vec![], count)])?;
-    let labels: Vec<_> = served
-        .keys
-        .iter()
-        .take(MOST_KEYS)
-        .map(|key| (printable(key.kid.as_deref().unwrap_or_default()), printable(&key.algorithm)))
-        .collect();
-    let seen = labels.iter().zip(&served.keys).map(|((kid, algorithm), key)| {
-        (vec![kid.as_str(), algorithm.as_str()], timestamp(key.first_seen))
-    });
-    let help = "When this process first saw the key.";
-    let name = "key_first_seen_timestamp_seconds";
-    gauge(registry, name, help, &["kid", "algorithm"], seen.collect())?;
+    add_first_seen(registry, &served.keys)?;
     let help = "How often other keys were served than before.";
     counter(registry, "key_set_changes_total", help, &[], vec![(vec![], served.changes)])?;
     let help = "Since when this process has served the present keys.";
     let since = served.since.map(|since| (vec![], timestamp(since)));
     let name = "key_set_changed_timestamp_seconds";
     gauge(registry, name, help, &[], since.into_iter().collect())
+}
+
+/// Each key is a gauge of its own: `GaugeVec` takes two for one when their labels, joined without a separator,
+/// are equal. Of several keys with the same labels the one that was seen first counts.
+fn add_first_seen(registry: &Registry, keys: &[ServedKey]) -> Result<(), Error> {
+    let mut keys: Vec<_> = keys.iter().take(MOST_KEYS).collect();
+    keys.sort_by_key(|key| key.first_seen);
+    for key in keys {
+        let help = "Since when this process has served the key without a break.";
+        let gauge = Gauge::with_opts(
+            Opts::new("key_first_seen_timestamp_seconds", help)
+                .namespace(NAMESPACE)
+                .const_label("kid", printable(key.kid.as_deref().unwrap_or_default()))
+                .const_label("algorithm", printable(&key.algorithm)),
+        )?;
+        gauge.set(timestamp(key.first_seen));
+        match registry.register(Box::new(gauge)) {
+            Ok(()) | Err(Error::AlreadyReg) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn add_validities(registry: &Registry, view: &View) -> Result<(), Error> {
@@ -217,7 +228,7 @@ fn subject_labels(subject: Subject) -> (&'static str, String) {
 /// By the names that all Prometheus clients use.
 fn add_process(registry: &Registry, usage: &Usage) -> Result<(), Error> {
     let count = |count: Option<u64>| count.map(number);
-    let cpu = prometheus::Counter::new(
+    let cpu = Counter::new(
         "process_cpu_seconds_total",
         "CPU time, of the program and of the kernel for it.",
     )?;
@@ -234,7 +245,7 @@ fn add_process(registry: &Registry, usage: &Usage) -> Result<(), Error> {
         ("process_start_time_seconds", "When it started.", usage.started.map(timestamp)),
     ] {
         let Some(value) = value else { continue };
-        let gauge = prometheus::Gauge::new(name, help)?;
+        let gauge = Gauge::new(name, help)?;
         gauge.set(value);
         registry.register(Box::new(gauge))?;
     }

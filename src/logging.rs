@@ -112,10 +112,10 @@ pub(crate) fn cut(value: &str) -> String {
     value.chars().take(LONGEST).collect()
 }
 
-/// The first 200 characters of a value from outside, as printable ASCII: everything else is escaped as in a
-/// Rust string.
+/// A value from outside as printable ASCII, everything else escaped as in a Rust string; the first 200
+/// characters of that.
 pub(crate) fn printable(value: &str) -> String {
-    Text { text: &cut(value), in_quotes: false }.to_string()
+    cut(&Text { text: &cut(value), in_quotes: false }.to_string())
 }
 
 /// A value that tells who a client is, if lines may have it: personal data.

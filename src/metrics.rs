@@ -20,7 +20,7 @@ use crate::reason::Reason;
 pub(crate) const NAMESPACE: &str = "kube_issuer_gateway";
 /// The outcome of a fetch that brought a document.
 const SUCCESS: &str = "success";
-/// From 16 µs, which an answer from the cache takes at most, by factors of four to 67 s: one may wait for two
+/// From 16 µs, which an answer from the cache takes at most, by factors of four to 67 s: one may wait for
 /// fetches.
 const REQUEST_BUCKETS: (f64, f64, usize) = (0.000_016, 4.0, 12);
 /// From 4 ms, which a fetch inside a cluster takes, by factors of two to 65 s: `UPSTREAM_TIMEOUT_SECONDS` is

@@ -2,7 +2,7 @@
 //!
 //! It never changes: a new one replaces it after each round.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::documents::Kind;
 use crate::reason::Reason;
@@ -23,19 +23,21 @@ pub(crate) struct Observed {
     pub(crate) validities: Vec<(Subject, Validity)>,
 }
 
-/// Of which document API servers publish different versions in turn.
+/// Until when API servers count as publishing different versions of a document in turn, if no further
+/// difference is seen. A time and not a flag, because no round may say that it is over: all may fail.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Disagreement {
-    pub(crate) discovery: bool,
-    pub(crate) jwks: bool,
+    pub(crate) discovery: Option<Instant>,
+    pub(crate) jwks: Option<Instant>,
 }
 
 impl Disagreement {
-    pub(crate) const fn about(self, kind: Kind) -> bool {
-        match kind {
+    pub(crate) fn about(self, kind: Kind, now: Instant) -> bool {
+        let until = match kind {
             Kind::Discovery => self.discovery,
             Kind::Jwks => self.jwks,
-        }
+        };
+        until.is_some_and(|until| now < until)
     }
 }
 
@@ -56,7 +58,7 @@ pub(crate) struct ServedKey {
     pub(crate) kid: Option<String>,
     /// `alg` (RFC 7517 §4.4), or `kty` for a key without one.
     pub(crate) algorithm: String,
-    /// When this process first saw it. One that comes back after `KEY_GRACE_SECONDS` is a new one.
+    /// Since when this process has served it without a break. One of which a member changes is another one.
     pub(crate) first_seen: SystemTime,
     /// Upstream listed it in the last round; otherwise it is served for `KEY_GRACE_SECONDS` after that.
     pub(crate) is_listed: bool,
@@ -100,5 +102,33 @@ impl Observed {
         } else {
             (self.own_token == OwnTokenState::Failed).then_some(Reason::OwnToken)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_disagreement_ends_without_a_round_that_says_so() {
+        let now = Instant::now();
+        let until = now + Duration::from_secs(300);
+        let disagreement = Disagreement { discovery: None, jwks: Some(until) };
+        assert!(disagreement.about(Kind::Jwks, now));
+        assert!(!disagreement.about(Kind::Jwks, until));
+        assert!(!disagreement.about(Kind::Discovery, now));
+    }
+
+    #[test]
+    fn another_issuer_is_said_before_the_own_token() {
+        let observed = |issuer_mismatch, own_token| {
+            Observed { issuer_mismatch, own_token, ..Observed::default() }.complaint()
+        };
+        let (mismatch, failed) = (Some(Reason::IssuerMismatch), Some(Reason::OwnToken));
+        assert_eq!(observed(true, OwnTokenState::Failed), mismatch);
+        assert_eq!(observed(false, OwnTokenState::Failed), failed);
+        assert_eq!(observed(false, OwnTokenState::Pending), None);
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Reason {
     /// Status 5xx, or 429.
     UpstreamError,
     BadDocument,
+    /// A round panicked.
+    InternalError,
     /// Upstream's issuer is not `ISSUER`.
     IssuerMismatch,
     /// What is served does not verify the gateway's own token.
@@ -49,6 +51,7 @@ impl Reason {
             Self::Protocol => "protocol",
             Self::UpstreamError => "upstream-error",
             Self::BadDocument => "bad-document",
+            Self::InternalError => "internal-error",
             Self::IssuerMismatch => "issuer-mismatch",
             Self::OwnToken => "own-token",
             Self::NotFetchedYet => "not-fetched-yet",
@@ -96,6 +99,9 @@ impl Reason {
             Self::BadDocument => {
                 "check what UPSTREAM_HOST points to; kubectl get --raw shows the document, and the log \
                  says what is wrong with it"
+            }
+            Self::InternalError => {
+                "report the `panic` line of the log: it is a bug in this program; an older version may help"
             }
             Self::IssuerMismatch => {
                 "set ISSUER to what relying parties have, and the first --service-account-issuer of \

@@ -29,6 +29,9 @@ const LOGGED_PATH: usize = 200;
 /// batch wakes the front less often, and its first answer waits longer.
 const BATCH: usize = 32;
 
+/// How long a front may take to report to the thread that watches it, which can wait.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A front and its workers.
 pub(crate) struct Listener {
     front: Front,
@@ -121,7 +124,7 @@ impl Listener {
 
     /// The state of the front; `None` when it has ended, or has not reported within a second.
     pub(crate) fn report(&self) -> Option<Report> {
-        self.front.reporter().report()
+        self.front.reporter().report(REPORT_TIMEOUT)
     }
 
     /// Asks the front for its state, from another thread.

@@ -9,13 +9,13 @@ use serde_json::{Map, Value, json};
 
 use crate::cache::View;
 use crate::documents::Kind;
-use crate::logging::ascii_json;
+use crate::logging::{ascii_json, cut};
 use crate::observed::{Observed, OwnTokenState, ServedKey};
 use crate::reason::Reason;
 use crate::upstream::{Subject, Validity};
 
 /// The most keys and CAs that are listed, each.
-const MOST: usize = 256;
+const MOST: usize = 64;
 /// A setting that may name upstream's address.
 const UPSTREAM: &str = "UPSTREAM_HOST";
 
@@ -86,8 +86,8 @@ fn document(view: &View, kind: Kind, now: Instant) -> Value {
 
 fn key(key: &ServedKey) -> Value {
     json!({
-        "kid": key.kid,
-        "algorithm": key.algorithm,
+        "kid": key.kid.as_deref().map(cut),
+        "algorithm": cut(&key.algorithm),
         "first_seen": time(key.first_seen),
         "listed": key.is_listed,
     })
@@ -142,7 +142,7 @@ fn problems(facts: &Facts<'_>) -> Vec<Problem> {
         add(Reason::OwnToken, None);
     }
     for kind in [Kind::Discovery, Kind::Jwks] {
-        if observed.disagreement.about(kind) {
+        if observed.disagreement.about(kind, *now) {
             add(Reason::ApiServersDisagree, Some(kind));
         }
     }

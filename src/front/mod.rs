@@ -42,8 +42,6 @@ use lane::LaneError;
 
 use crate::logging;
 
-/// How long the front may take to report. It never waits for a client, so this is ample.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Descriptors for everything but public connections: the admin listener and its connections,
 /// upstream, files, and what the fronts themselves need.
 const OTHER_DESCRIPTORS: usize = 64;
@@ -113,11 +111,12 @@ pub(crate) fn affordable_connections() -> Result<usize, TooFewDescriptors> {
 pub(crate) struct Reporter(Arc<Inbox>);
 
 impl Reporter {
-    /// The front's state; `None` when it has ended, or has not reported within [`REPORT_TIMEOUT`].
-    pub(crate) fn report(&self) -> Option<Report> {
+    /// The front's state; `None` when it has ended, or has not reported within `time`. It never waits for a
+    /// client, so it reports at once unless it lacks CPU time.
+    pub(crate) fn report(&self, time: Duration) -> Option<Report> {
         let (sender, receiver) = mpsc::channel();
         self.0.post(&mut vec![Message::Report(sender)]);
-        receiver.recv_timeout(REPORT_TIMEOUT).ok()
+        receiver.recv_timeout(time).ok()
     }
 }
 

@@ -63,6 +63,11 @@ impl<T: Clone + PartialEq> Alternation<T> {
         self.returned.is_some()
     }
 
+    /// When a value returned last, of those that alternate.
+    pub(super) fn returned(&self) -> Option<Instant> {
+        self.returned.map(|time| time.at)
+    }
+
     /// Notes the value of a round.
     pub(super) fn note(&mut self, value: &T, now: Instant) -> Step<T> {
         self.round += 1;

@@ -25,15 +25,20 @@ use crate::key_sets::KeySets;
 use crate::logging::milliseconds;
 use crate::metrics::Metrics;
 use crate::observed::{Disagreement, Observed, OwnTokenState};
+use crate::reason::Reason;
 use crate::upstream::{Failure, Fetched, Upstream};
 
 use key_history::KeyHistory;
 use own_token::{OwnToken, State};
-use pauses::{refresh_pause, retry_pause};
+use pauses::{refresh_pause, retry_pause, until_renewal};
 use report::Report;
 
 /// The longest pause while API servers publish different key sets.
 const WHILE_SETS_DIFFER: Duration = Duration::from_secs(5);
+/// How long API servers count as disagreeing after the last difference, and so many times `CACHE_TTL_SECONDS`
+/// at least: while they do, the next difference comes within that time.
+const DISAGREE_FOR: Duration = Duration::from_secs(300);
+const DISAGREE_FOR_TTLS: u32 = 3;
 /// The `max-age` of a kube-apiserver that signs itself. One that is shorter comes from an external
 /// signer, which says when it is asked again, and counts.
 const CONSTANT_MAX_AGE: Duration = Duration::from_secs(3600);
@@ -122,7 +127,7 @@ impl Refresher {
 
     /// The refresher's thread; it never returns.
     pub(crate) fn run(mut self) {
-        self.cache.set_observed(Arc::new(self.observed()));
+        self.observe();
         loop {
             let asked = self.cache.await_round();
             // A copy may have become too old since the last round, and be renewed by this one.
@@ -142,9 +147,10 @@ impl Refresher {
             }));
             let (outcome, wants_round) = round.unwrap_or_else(|_| {
                 self.report.panicked(retry_in);
+                self.fail_both(Reason::InternalError);
                 (Outcome::Failed, false)
             });
-            self.cache.set_observed(Arc::new(self.observed()));
+            self.observe();
             match (asked, outcome) {
                 (_, Outcome::Complete) => {
                     let pause = self.pause_after_success();
@@ -178,6 +184,9 @@ impl Refresher {
         if let (Some(max_age), Some(revalidate)) = (self.max_age, self.intervals.revalidate) {
             pause = pause.min(max_age.max(revalidate));
         }
+        if let Some(due) = self.upstream.token_renewal_due() {
+            pause = pause.min(until_renewal(due, SystemTime::now()));
+        }
         debug!(next_in_ms = milliseconds(pause); "refreshed");
         pause
     }
@@ -196,7 +205,7 @@ impl Refresher {
             && failure.concerns_both()
         {
             self.keys_failed = true;
-            self.cache.fail(Kind::Jwks, failure.reason());
+            self.fail(Kind::Jwks, failure.reason());
             return Outcome::Failed;
         }
         let keys = self.fetch_keys(retry_in);
@@ -248,6 +257,7 @@ impl Refresher {
         self.served_issuer = Some(published.issuer);
         let paths = Paths { issuer: Some(published.issuer_path), jwks: published.jwks_path };
         self.store(Kind::Discovery, body, confirmed, Some(paths));
+        self.observe();
         Ok(())
     }
 
@@ -284,6 +294,7 @@ impl Refresher {
         self.report.keys(&key_sets, &self.key_sets, is_large.then_some(bytes));
         self.key_sets = key_sets;
         self.key_history.note(&self.key_sets, SystemTime::now());
+        self.observe();
         true
     }
 
@@ -302,9 +313,18 @@ impl Refresher {
         }
     }
 
+    fn fail(&self, kind: Kind, reason: Reason) {
+        self.metrics.fetched(kind, Some(reason));
+        self.cache.fail(kind, reason);
+    }
+
+    fn fail_both(&self, reason: Reason) {
+        self.fail(Kind::Discovery, reason);
+        self.fail(Kind::Jwks, reason);
+    }
+
     fn note_failure(&mut self, kind: Kind, failure: &Failure, retry_in: Duration) {
-        self.metrics.fetched(kind, Some(failure.reason()));
-        self.cache.fail(kind, failure.reason());
+        self.fail(kind, failure.reason());
         let copy = self.cache.snapshot().copy(kind, Instant::now());
         self.report.fetch_failed(kind, failure, copy.map(|copy| copy.age), retry_in);
     }
@@ -326,7 +346,11 @@ impl Refresher {
         checked.wants_round
     }
 
-    /// What is known besides the documents.
+    /// Lets probes and pages see what is known besides the documents.
+    fn observe(&self) {
+        self.cache.set_observed(Arc::new(self.observed()));
+    }
+
     fn observed(&self) -> Observed {
         let is_expected =
             self.expected_issuer.is_none() || self.expected_issuer == self.served_issuer;
@@ -337,13 +361,15 @@ impl Refresher {
             Some(State::Verified) => OwnTokenState::Verified,
             Some(State::Failed(_)) => OwnTokenState::Failed,
         };
+        let window = DISAGREE_FOR.max(self.intervals.cache_ttl * DISAGREE_FOR_TTLS);
+        let disagree_until = |kind| self.report.differed(kind).map(|at| at + window);
         Observed {
             issuer: self.served_issuer.clone(),
             issuer_mismatch: self.served_issuer.is_some() && !is_expected,
             own_token,
             disagreement: Disagreement {
-                discovery: self.report.issuers_alternate(),
-                jwks: self.report.key_sets_alternate(),
+                discovery: disagree_until(Kind::Discovery),
+                jwks: disagree_until(Kind::Jwks),
             },
             keys: self.key_history.served(&self.key_sets),
             validities: self.upstream.validities(),

@@ -1,7 +1,9 @@
 //! Pure: when the next round is due.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+/// The shortest pause for a token that is to be renewed.
+const BEFORE_RENEWAL: Duration = Duration::from_secs(60);
 /// The first pause after a failure.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// The longest pause after a failure, even if `CACHE_TTL_SECONDS` is longer: the end of an outage
@@ -23,6 +25,12 @@ pub(super) fn retry_pause(failures: u32, cache_ttl: Duration, jitter: f64) -> Du
     doubled.min(cache_ttl).min(LONGEST_RETRY).mul_f64(0.8 + 0.2 * jitter)
 }
 
+/// The longest pause while the gateway's own token counts as renewed until `due`: a round reads it again. So what
+/// is said of it is a minute old at most, even if `CACHE_TTL_SECONDS` is longer.
+pub(super) fn until_renewal(due: SystemTime, now: SystemTime) -> Duration {
+    due.duration_since(now).unwrap_or_default().max(BEFORE_RENEWAL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,6 +40,15 @@ mod tests {
         let ttl = Duration::from_secs(60);
         assert_eq!(refresh_pause(ttl, 0.0), Duration::from_secs(45));
         assert_eq!(refresh_pause(ttl, 1.0), Duration::from_secs(54));
+    }
+
+    #[test]
+    fn a_token_that_is_to_be_renewed_is_read_again_within_a_minute_of_that() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
+        for (due, expected) in [(0, 60), (9_999, 60), (10_000, 60), (10_059, 60), (13_607, 3_607)] {
+            let due = SystemTime::UNIX_EPOCH + Duration::from_secs(due);
+            assert_eq!(until_renewal(due, now), Duration::from_secs(expected), "{expected}");
+        }
     }
 
     #[test]

@@ -72,14 +72,13 @@ impl Report {
         (self.set_has_returned, self.issuer_has_returned) = (false, false);
     }
 
-    /// Whether API servers publish different issuers in turn.
-    pub(super) const fn issuers_alternate(&self) -> bool {
-        self.issuers.is_under_way()
-    }
-
-    /// The same of key sets.
-    pub(super) const fn key_sets_alternate(&self) -> bool {
-        self.sets.is_under_way()
+    /// When an API server last published another issuer, or key set, than the one before, and one that had
+    /// been there lately.
+    pub(super) fn differed(&self, kind: Kind) -> Option<Instant> {
+        match kind {
+            Kind::Discovery => self.issuers.returned(),
+            Kind::Jwks => self.sets.returned(),
+        }
     }
 
     /// The level of changes of a document: what was there lately is no news.

@@ -143,6 +143,11 @@ impl Upstream {
         self.token.as_ref()
     }
 
+    /// From when on the gateway's own token should have been renewed, if it says so.
+    pub(crate) fn token_renewal_due(&self) -> Option<SystemTime> {
+        self.token.as_ref().and_then(Token::validity).map(|validity| validity.renewal_due)
+    }
+
     /// The validity of each CA of the CA file, of the certificate that the API server showed last, and of
     /// the gateway's own token, where they are known.
     pub(crate) fn validities(&self) -> Vec<(Subject, Validity)> {

@@ -281,6 +281,18 @@ fn fetches_are_counted_by_outcome_and_a_copy_has_an_age() {
 }
 
 #[test]
+fn in_an_outage_both_documents_fail_though_one_is_asked_for() {
+    let api = FakeApi::start();
+    let gateway = quick(&api).start();
+    first_round(&gateway);
+    api.go_down();
+    for document in ["discovery", "jwks"] {
+        let fetches = format!(r#"fetches_total{{document="{document}",outcome="unreachable"}}"#);
+        eventually(&fetches, || Scrape::of(&gateway).find(&fetches).is_some());
+    }
+}
+
+#[test]
 fn before_the_first_fetch_there_is_no_age_and_nothing_is_available() {
     let api = FakeApi::start();
     api.set_both(&Answer::Hang);
@@ -336,9 +348,41 @@ fn a_key_set_of_any_size_makes_a_page_that_ends() {
     });
     let scrape = Scrape::of(&gateway);
     let series = scrape.samples.keys().filter(|it| it.contains("key_first_seen"));
-    assert_eq!(series.count(), 256);
+    assert_eq!(series.count(), 64);
     let status = client::get(gateway.admin.unwrap(), "/status").json();
-    assert_eq!(status["keys"].as_array().unwrap().len(), 256);
+    assert_eq!(status["keys"].as_array().unwrap().len(), 64);
+
+    // As long as an answer of the public listener may be, whatever a kid is.
+    let kid = |number| format!("{number}{}", "\u{202e}".repeat(500));
+    let key = |number| format!(r#"{{"kty":"EC","kid":"{}","x":1}}"#, kid(number));
+    api.set(JWKS, Answer::jwks(key_set(&(0..70).map(key).collect::<Vec<_>>())));
+    eventually("long keys", || {
+        gateway.get(JWKS);
+        Scrape::of(&gateway).text.contains("202e")
+    });
+    for page in ["/metrics", "/status"] {
+        let length = client::get(gateway.admin.unwrap(), page).body.len();
+        assert!((20_000..128 << 10).contains(&length), "{page}: {length}");
+    }
+}
+
+#[test]
+fn each_pair_of_kid_and_algorithm_has_a_series() {
+    let api = FakeApi::start();
+    let gateway = quick(&api).set("KEY_GRACE_SECONDS", "0").start();
+    first_round(&gateway);
+    let key =
+        |kid: &str, alg: &str, x| format!(r#"{{"kty":"EC","kid":"{kid}","alg":"{alg}","x":{x}}}"#);
+    // Joined, the labels of the first two are equal; the last two are two keys of one kid.
+    let keys =
+        [key("a", "RS256", 1), key("aR", "S256", 1), key("b", "ES256", 1), key("b", "ES256", 2)];
+    api.set(JWKS, Answer::jwks(key_set(&keys)));
+    becomes(&gateway, "keys", 4.0);
+    let scrape = Scrape::of(&gateway);
+    for (kid, algorithm) in [("a", "RS256"), ("aR", "S256"), ("b", "ES256")] {
+        let labels = format!(r#"{{algorithm="{algorithm}",kid="{kid}"}}"#);
+        assert!(scrape.value(&format!("key_first_seen_timestamp_seconds{labels}")) > 0.0);
+    }
 }
 
 #[test]

@@ -136,6 +136,16 @@ fn before_the_first_fetch_it_says_so() {
 }
 
 #[test]
+fn what_is_known_is_said_while_the_round_goes_on() {
+    let api = FakeApi::start();
+    api.set(JWKS, Answer::Hang);
+    let gateway = Gateway::builder(&api).set("UPSTREAM_TIMEOUT_SECONDS", "60").start();
+    eventually("the issuer", || status(&gateway)["issuer"] == ISSUER);
+    assert_eq!(problems(&status(&gateway)), ["not-fetched-yet jwks"]);
+    api.set_good();
+}
+
+#[test]
 fn a_key_that_is_served_only_for_the_grace_is_told_from_the_others() {
     let api = FakeApi::start();
     let gateway = quick(&api).start();

@@ -53,7 +53,7 @@ const READING_ORDER: [(&str, &str); 60] = [
     (
         "refresher",
         "refresher::report refresher::key_history refresher::own_token refresher::pauses key_sets \
-         cache observed metrics upstream http::routes http::representation documents logging",
+         cache observed metrics upstream http::routes http::representation documents reason logging",
     ),
     (
         "refresher::report",

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use crate::documents::{is_issuer, kid};
-use crate::key_sets;
 use crate::jwt::{Jwt, Signature};
+use crate::key_sets;
 
 /// How long a mismatch must last, and how much later than what is served the token must have been issued: longer
 /// than a control plane takes to be restarted. While that goes on, an API server may still issue what another one
