@@ -27,6 +27,8 @@ k() { kubectl --context "$context" "$@"; }
 
 cluster_exists() { kind get clusters 2>/dev/null | grep -x "$cluster" >/dev/null; }
 
+is_stand_in() { case $(kind version) in *stand-in*) ;; *) return 1 ;; esac } # for kind, on this machine
+
 # $work: a folder of this run's own, gone at exit with every process that was put into $pids.
 pids=""
 work=$(mktemp -d)
