@@ -45,6 +45,8 @@ use crate::logging;
 /// Descriptors for everything but public connections: the admin listener and its connections,
 /// upstream, files, and what the fronts themselves need.
 const OTHER_DESCRIPTORS: usize = 64;
+/// The least limit of descriptors: a start needs some 20.
+const MIN_DESCRIPTORS: usize = 32;
 /// The least connection limit, however few descriptors there are.
 const FEWEST: usize = 4;
 
@@ -73,9 +75,6 @@ impl fmt::Display for FrontError {
         }
     }
 }
-
-/// The least limit of descriptors: a start needs some 20.
-const MIN_DESCRIPTORS: usize = 32;
 
 /// The limit of descriptors, which is below [`MIN_DESCRIPTORS`].
 #[derive(Debug)]

@@ -16,6 +16,14 @@ fn set_issuer(api: &FakeApi, issuer: &str) {
     api.set(DISCOVERY, Answer::discovery(discovery(issuer, INTERNAL_JWKS_URI)));
 }
 
+/// Gives upstream one issuer after the other, each as soon as the one before is served.
+fn serve_in_turn(api: &FakeApi, gateway: &Gateway, issuers: &[&str]) {
+    for issuer in issuers {
+        set_issuer(api, issuer);
+        eventually(issuer, || gateway.get(DISCOVERY).json()["issuer"] == *issuer);
+    }
+}
+
 fn lines(gateway: &Gateway, level: &str) -> Vec<String> {
     let log = gateway.log();
     log.lines().filter(|line| line.contains(level)).map(ToOwned::to_owned).collect()
@@ -135,10 +143,7 @@ fn an_issuer_that_comes_and_goes_is_one_warning_and_not_one_each_round() {
     let api = FakeApi::start();
     let gateway = quick(&api).start();
     assert_eq!(gateway.get(DISCOVERY).status, 200);
-    for issuer in [OTHER, ISSUER, OTHER, ISSUER, OTHER, ISSUER] {
-        set_issuer(&api, issuer);
-        eventually(issuer, || gateway.get(DISCOVERY).json()["issuer"] == issuer);
-    }
+    serve_in_turn(&api, &gateway, &[OTHER, ISSUER, OTHER, ISSUER, OTHER, ISSUER]);
     let warnings = lines(&gateway, " WARN ");
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("issuer changed"), "{warnings:?}");
@@ -152,10 +157,7 @@ fn an_issuer_that_comes_and_goes_is_one_error_where_another_is_expected() {
     let api = FakeApi::start();
     let gateway = quick(&api).set("ISSUER", ISSUER).start();
     assert_eq!(gateway.get(DISCOVERY).status, 200);
-    for issuer in [OTHER, ISSUER, OTHER, ISSUER, OTHER] {
-        set_issuer(&api, issuer);
-        eventually(issuer, || gateway.get(DISCOVERY).json()["issuer"] == issuer);
-    }
+    serve_in_turn(&api, &gateway, &[OTHER, ISSUER, OTHER, ISSUER, OTHER]);
     eventually("unhealthy", || gateway.get("/healthz").text() == "unhealthy: issuer-mismatch\n");
     assert_eq!(lines(&gateway, " ERROR ").len(), 1, "{}", gateway.log());
     assert_eq!(lines(&gateway, " WARN ").len(), 1, "{}", gateway.log());
@@ -167,10 +169,7 @@ fn a_key_that_is_new_is_a_line_while_issuers_come_and_go() {
     let api = FakeApi::start();
     let gateway = quick(&api).start();
     assert_eq!(gateway.get(DISCOVERY).status, 200);
-    for issuer in [OTHER, ISSUER, OTHER] {
-        set_issuer(&api, issuer);
-        eventually(issuer, || gateway.get(DISCOVERY).json()["issuer"] == issuer);
-    }
+    serve_in_turn(&api, &gateway, &[OTHER, ISSUER, OTHER]);
     // In one round: the issuer that was there before, and a new key.
     api.rotate_key();
     set_issuer(&api, ISSUER);
