@@ -1,8 +1,9 @@
 //! What the program counts for `/metrics`: requests and fetches, as they happen.
 //!
 //! What is there when it is asked for, such as the age of a copy, is not counted here: see `exposition`.
-//! The names and labels are an interface: docs/metrics.md has them all. Counting takes no lock that anybody
-//! holds for long, and 300 ns at most for a request: `make metrics-cost`.
+//! The names and labels are an interface: docs/metrics.md has them all. Counting a request takes some 100 ns
+//! (`make metrics-cost`). Threads that count at the same time hinder each other; of the workers of a listener
+//! one leads at a time.
 
 use std::time::Duration;
 
