@@ -118,6 +118,11 @@ pub(crate) fn printable(value: &str) -> String {
     cut(&Text { text: &cut(value), in_quotes: false }.to_string())
 }
 
+/// A line for a terminal, as printable ASCII: everything else is escaped as in a Rust string.
+pub(crate) fn printable_line(line: &str) -> String {
+    Text { text: line, in_quotes: false }.to_string()
+}
+
 /// A value that tells who a client is, if lines may have it: personal data.
 pub(crate) fn client<T>(value: T) -> Option<T> {
     CLIENTS.load(Ordering::Relaxed).then_some(value)

@@ -30,6 +30,7 @@
 mod lifecycle;
 mod config;
 mod server;
+mod doctor;
 mod admin;
 mod exposition;
 mod status;
@@ -62,7 +63,10 @@ use log::{info, warn};
 
 /// Why the program ends without having been asked to.
 enum Fatal {
-    Arguments(lexopt::Error),
+    /// A sentence.
+    Arguments(String),
+    /// Doctor has found a failure, and printed it.
+    Findings,
     Configuration(Mistakes),
     Running(Error),
 }
@@ -77,7 +81,8 @@ impl Fatal {
                 | Error::Metrics(_)
                 | Error::Thread(_)
                 | Error::Dead(_),
-            ) => 1,
+            )
+            | Self::Findings => 1,
         }
     }
 
@@ -90,6 +95,7 @@ impl Fatal {
                 }
                 log_lookalikes(&mistakes.lookalikes);
             }
+            Self::Findings => {}
             Self::Running(error) => logging::fatal(format_args!("{error}")),
         }
     }
@@ -113,13 +119,25 @@ fn run() -> Result<(), Fatal> {
         Err(mistakes) => &mistakes.log,
     });
     // Before the configuration is used: --help works with a bad environment too.
-    if let Some(text) = text_asked_for().map_err(Fatal::Arguments)? {
-        // A failed write means that the reader has closed the pipe, which is not an error.
-        let _ = io::stdout().write_all(text.as_bytes());
-        return Ok(());
+    match command().map_err(Fatal::Arguments)? {
+        Command::Print(text) => print(&text),
+        Command::Doctor(options) => {
+            let outcome = doctor::run(&options, config).map_err(Fatal::Arguments)?;
+            print(&outcome.text);
+            if !outcome.is_good {
+                return Err(Fatal::Findings);
+            }
+        }
+        Command::Serve => {
+            run_parts(config.map_err(Fatal::Configuration)?).map_err(Fatal::Running)?;
+        }
     }
-    let config = config.map_err(Fatal::Configuration)?;
-    run_parts(config).map_err(Fatal::Running)
+    Ok(())
+}
+
+/// A failed write means that the reader has closed the pipe, which is not an error.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 fn run_parts(config: Config) -> Result<(), Error> {
@@ -142,26 +160,44 @@ fn log_lookalikes(lookalikes: &[Lookalike]) {
     }
 }
 
-/// The text that `--help` and `--version` ask for; `None` without arguments.
-fn text_asked_for() -> Result<Option<String>, lexopt::Error> {
+/// What the command line asks for.
+enum Command {
+    Serve,
+    Print(String),
+    Doctor(doctor::arguments::Options),
+}
+
+/// An error is a sentence.
+fn command() -> Result<Command, String> {
     let mut arguments = lexopt::Parser::from_env();
-    let mut asked_for = None;
-    while let Some(argument) = arguments.next()? {
-        let text = match argument {
+    let mut text = None;
+    while let Some(argument) = arguments.next().map_err(|error| error.to_string())? {
+        let more = match argument {
             Arg::Long("help") | Arg::Short('h') => help(),
             Arg::Long("version") | Arg::Short('V') => {
                 concat!("kube-issuer-gateway ", env!("CARGO_PKG_VERSION"), "\n").to_owned()
             }
-            Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => return Err(argument.unexpected()),
+            Arg::Value(word) if word == "doctor" => {
+                let options = doctor::arguments::parse(&mut arguments)?;
+                return Ok(if options.help {
+                    Command::Print(doctor::arguments::HELP.to_owned())
+                } else {
+                    Command::Doctor(options)
+                });
+            }
+            Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => {
+                return Err(argument.unexpected().to_string());
+            }
         };
-        asked_for.get_or_insert_with(String::new).push_str(&text);
+        text.get_or_insert_with(String::new).push_str(&more);
     }
-    Ok(asked_for)
+    Ok(text.map_or(Command::Serve, Command::Print))
 }
 
 fn help() -> String {
     let mut text = "Serves a Kubernetes cluster's OIDC discovery document and JWKS.\n\n\
-                    usage: kube-issuer-gateway [--help | --version]\n\n\
+                    usage: kube-issuer-gateway [--help | --version]\n       \
+                    kube-issuer-gateway doctor [ISSUER] [OPTION...]   (doctor --help)\n\n\
                     Settings are environment variables, all optional; empty means unset.\n\n"
         .to_owned();
     for setting in &SETTINGS {

@@ -43,6 +43,19 @@ impl HttpsUrl {
     }
 }
 
+/// Whether a URL is https, its host in lower case, and its port; `None` for neither http nor https.
+pub(crate) fn parts(url: &str) -> Option<(bool, String, u16)> {
+    let uri: Uri = url.parse().ok()?;
+    let is_https = match uri.scheme_str()? {
+        "https" => true,
+        "http" => false,
+        _ => return None,
+    };
+    let host = uri.host()?.to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+    Some((is_https, host, port))
+}
+
 /// Whether `host`, in lower case, means something only inside a cluster or a private network: a
 /// private, loopback or link-local address, a name without a dot, or one under `.svc`, `.local`,
 /// `.internal` or `.localhost` (RFC 6761, RFC 6762).

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
-    RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -111,15 +112,7 @@ impl<'a> Jwt<'a> {
     ) -> Option<Signature> {
         of_type(key, "EC")?;
         of_curve(key, curve)?;
-        // An uncompressed point: SEC 1 §2.3.3.
-        let mut point = vec![4];
-        for name in ["x", "y"] {
-            let coordinate = member(key, name)?;
-            let coordinate = without_zeros(&coordinate);
-            point.resize(point.len() + length.checked_sub(coordinate.len())?, 0);
-            point.extend_from_slice(coordinate);
-        }
-        Some(self.is_by(algorithm, &point))
+        Some(self.is_by(algorithm, &point(key, length)?))
     }
 
     /// RFC 8037 §3.1, RFC 9864 §2.2.
@@ -136,6 +129,61 @@ impl<'a> Jwt<'a> {
         let key = UnparsedPublicKey::new(algorithm, key);
         outcome(key.verify(self.signed.as_bytes(), &self.signature).is_ok())
     }
+}
+
+/// Why `key`, a JWK, cannot verify anything, as a sentence; `None`: it can, or its type is not known. Its own
+/// rules: RFC 7518 §6.2.1 and §6.3.1, RFC 8037 §2.
+pub(crate) fn key_fault(key: &Value) -> Option<String> {
+    match key.get("kty").and_then(Value::as_str)? {
+        "RSA" => rsa_fault(key),
+        "EC" => {
+            let curve = key.get("crv").and_then(Value::as_str).unwrap_or_default();
+            let (length, algorithm) = match curve {
+                "P-256" => (32, &ECDSA_P256_SHA256_FIXED),
+                "P-384" => (48, &ECDSA_P384_SHA384_FIXED),
+                "P-521" => (66, &ECDSA_P521_SHA512_FIXED),
+                other => return Some(format!("its curve {other} is not known")),
+            };
+            let Some(point) = point(key, length) else {
+                return Some(
+                    "its x and y are not coordinates of its curve in base64url".to_owned(),
+                );
+            };
+            let parsed = ParsedPublicKey::new(algorithm, point);
+            parsed.is_err().then(|| "its point is not on its curve".to_owned())
+        }
+        "OKP" if key.get("crv").and_then(Value::as_str) == Some("Ed25519") => {
+            let is_key = member(key, "x").is_some_and(|x| x.len() == 32);
+            (!is_key).then(|| "its x is not 32 bytes in base64url".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn rsa_fault(key: &Value) -> Option<String> {
+    let (Some(n), Some(e)) = (member(key, "n"), member(key, "e")) else {
+        return Some("its n and e are not numbers in base64url".to_owned());
+    };
+    let (n, e) = (without_zeros(&n), without_zeros(&e));
+    let leading = n.first().map_or(0, |byte| byte.leading_zeros());
+    let bits = 8 * n.len() - usize::try_from(leading).unwrap_or_default();
+    if bits < 8 * MIN_MODULUS {
+        return Some(format!("it has {bits} bits; RSA keys must have 2048 at least"));
+    }
+    let is_odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    (!is_odd(n) || !is_odd(e) || e == [1]).then(|| "its n and e are no RSA key".to_owned())
+}
+
+/// An uncompressed point: SEC 1 §2.3.3.
+fn point(key: &Value, length: usize) -> Option<Vec<u8>> {
+    let mut point = vec![4];
+    for name in ["x", "y"] {
+        let coordinate = member(key, name)?;
+        let coordinate = without_zeros(&coordinate);
+        point.resize(point.len() + length.checked_sub(coordinate.len())?, 0);
+        point.extend_from_slice(coordinate);
+    }
+    Some(point)
 }
 
 const fn outcome(is_valid: bool) -> Signature {

@@ -23,7 +23,7 @@ const END: &str = "-----END CERTIFICATE-----";
 
 /// With a serial number of any length: webpki does not look at it, and there are CAs with more than the 20
 /// bytes of RFC 5280 §4.1.2.2.
-pub(super) type Certificate = CertificateInner<Raw>;
+pub(crate) type Certificate = CertificateInner<Raw>;
 
 /// The certificates of a CA file that can be used, and the blocks that cannot.
 pub(super) struct Bundle {

@@ -22,7 +22,7 @@ use super::verifier::Verifier;
 
 /// Wraps a connection in TLS if the URL is https.
 #[derive(Clone, Debug)]
-pub(super) struct TlsConnector {
+pub(crate) struct TlsConnector {
     config: Arc<ClientConfig>,
 }
 
@@ -41,7 +41,12 @@ impl TlsConnector {
         // A resumed session does not show the certificate: one that has expired, or that the server has
         // replaced since, would go unnoticed.
         config.resumption = Resumption::disabled();
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self::with_config(Arc::new(config)))
+    }
+
+    /// With what was configured elsewhere.
+    pub(crate) const fn with_config(config: Arc<ClientConfig>) -> Self {
+        Self { config }
     }
 }
 
@@ -87,7 +92,7 @@ fn time_left(details: &ConnectionDetails<'_>) -> NextTimeout {
 }
 
 /// A TLS connection, as ureq uses it.
-pub(super) struct TlsTransport<In: Transport> {
+pub(crate) struct TlsTransport<In: Transport> {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter<In>>,
 }

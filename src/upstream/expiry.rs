@@ -42,7 +42,7 @@ pub(crate) struct Validity {
 
 impl Validity {
     /// That of a certificate; both since the epoch.
-    pub(super) fn of_certificate(not_before: Duration, not_after: Duration) -> Self {
+    pub(crate) fn of_certificate(not_before: Duration, not_after: Duration) -> Self {
         let third = not_after.saturating_sub(not_before) / 3;
         let renewal_due = not_after.saturating_sub(third.min(CERTIFICATE_NOTICE));
         let [not_after, renewal_due] =

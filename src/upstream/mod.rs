@@ -33,7 +33,8 @@ use log::{info, warn};
 use ureq::Agent;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
-use connector::TlsConnector;
+pub(crate) use bundle::Certificate;
+pub(crate) use connector::TlsConnector;
 use expiry::{Place, Reports, State};
 pub(crate) use expiry::{Subject, Validity};
 pub(crate) use failure::Failure;
@@ -41,8 +42,10 @@ use file::is_out_of_descriptors;
 use resolver::{LookupError, Way, WayResolver};
 pub(crate) use token::Token;
 pub(crate) use trust::CaError;
+pub(crate) use trust::{anchors, provider};
 use trust::{read_ca, trust};
 use verifier::Shown;
+pub(crate) use verifier::certificate_error;
 
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
 use crate::locks::lock;

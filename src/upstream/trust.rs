@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::warn;
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 
@@ -76,6 +77,11 @@ pub(super) fn trust(
     Ok((tls, anchors))
 }
 
+/// The CAs of a PEM file that can be used; an error when there is no certificate.
+pub(crate) fn anchors(file: &[u8]) -> Result<RootCertStore, String> {
+    Ok(Bundle::parse(file).map_err(|error| error.to_string())?.anchors())
+}
+
 fn log_bundle(path: &Path, bundle: &Bundle) {
     let path = path.display();
     for refused in bundle.refused.iter().take(MAX_BLOCKS_LOGGED) {
@@ -90,7 +96,7 @@ fn log_bundle(path: &Path, bundle: &Bundle) {
 
 /// The cryptography of TLS. Of key exchanges, those which combine a classic one with ML-KEM come
 /// last: a server that wants one asks for it, at the cost of one round trip.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let kx_groups = vec![
         kx_group::X25519,
         kx_group::SECP256R1,

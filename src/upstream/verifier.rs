@@ -177,6 +177,15 @@ pub(super) const fn is_about_dates(error: &CertificateError) -> bool {
     )
 }
 
+/// One line about an error of TLS.
+#[expect(clippy::wildcard_enum_match_arm, reason = "rustls's errors are an open list")]
+pub(crate) fn certificate_error(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(cause) => describe(cause),
+        error => error.to_string(),
+    }
+}
+
 /// One line, where rustls has a dump.
 #[expect(clippy::wildcard_enum_match_arm, reason = "rustls's errors are an open list")]
 pub(super) fn describe(error: &CertificateError) -> String {

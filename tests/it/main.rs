@@ -35,6 +35,7 @@ mod hostile_clients;
 mod admin;
 mod metrics;
 mod status;
+mod doctor;
 mod shutdown;
 mod tidy;
 

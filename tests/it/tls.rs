@@ -39,6 +39,20 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
+/// For a server of this host.
+pub(crate) fn named(name: &str, host: &str) -> CertificateParams {
+    let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+pub(crate) fn named_ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
 fn ca_params(name: &str) -> CertificateParams {
     let mut params = params(name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -55,7 +69,7 @@ fn self_signed_with(params: CertificateParams, algorithm: &'static SignatureAlgo
     Pair { pem: certificate.pem(), der: certificate.der().clone(), params, key }
 }
 
-fn signed_by(params: CertificateParams, issuer: &Pair) -> Pair {
+pub(crate) fn signed_by(params: CertificateParams, issuer: &Pair) -> Pair {
     signed_with(params, issuer, &PKCS_ECDSA_P256_SHA256)
 }
 
@@ -80,7 +94,7 @@ impl ResolvesServerCert for Shows {
     }
 }
 
-fn server(
+pub(crate) fn server(
     chain: &[&Pair],
     key: &KeyPair,
     groups: &[&'static dyn SupportedKxGroup],

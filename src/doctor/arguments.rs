@@ -1,0 +1,180 @@
+//! Pure: the options of `doctor`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser, ValueExt as _};
+
+use super::relying_parties;
+use crate::documents::is_issuer;
+
+/// What `doctor --help` prints.
+pub(crate) const HELP: &str = "\
+Goes the way of an anonymous relying party, and says what each will refuse.
+
+usage: kube-issuer-gateway doctor [ISSUER] [OPTION...]
+
+Without ISSUER, in the gateway's pod: checks token, CA and API server by the settings of the
+environment, then the cluster's issuer as it is seen from here.
+
+  --for NAME,...             only what these relying parties want (all by default)
+  --ca FILE                  CAs in PEM that relying parties trust, in the place of public ones
+  --resolve HOST:PORT:ADDR   the address of a name, as curl has it; may be given several times
+  --url URL                  where to ask in the place of the issuer's host, such as that of the
+                             Service; http is allowed for it
+  --token FILE               a token of the cluster: would it be accepted? It is never printed
+  --json                     one JSON object
+
+A FILE of - is standard input. Exit code: 0 without failures, 1 with, 2 for usage.
+";
+
+/// What doctor is asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) help: bool,
+    /// `None`: inside a pod.
+    pub(crate) issuer: Option<String>,
+    /// Empty: all.
+    pub(crate) relying_parties: Vec<&'static str>,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) resolves: Vec<Resolve>,
+    /// Without a slash at its end.
+    pub(crate) url: Option<String>,
+    pub(crate) token: Option<PathBuf>,
+    pub(crate) json: bool,
+}
+
+/// The address of a host's port.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Resolve {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) address: IpAddr,
+}
+
+/// The options behind `doctor`; an error is a sentence.
+pub(crate) fn parse(arguments: &mut Parser) -> Result<Options, String> {
+    let mut options = Options::default();
+    while let Some(argument) = arguments.next().map_err(|error| error.to_string())? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => options.help = true,
+            Arg::Long("json") => options.json = true,
+            Arg::Long("for") => options.relying_parties.extend(names(&value(arguments, "--for")?)?),
+            Arg::Long("ca") => options.ca = Some(value(arguments, "--ca")?.into()),
+            Arg::Long("token") => options.token = Some(value(arguments, "--token")?.into()),
+            Arg::Long("url") => options.url = Some(url(&value(arguments, "--url")?)?),
+            Arg::Long("resolve") => {
+                options.resolves.push(resolve(&value(arguments, "--resolve")?)?);
+            }
+            Arg::Value(issuer) if options.issuer.is_none() => {
+                options.issuer = Some(issuer_of(&issuer.string().map_err(|it| it.to_string())?)?);
+            }
+            Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => {
+                return Err(argument.unexpected().to_string());
+            }
+        }
+    }
+    if options.ca.as_deref() == options.token.as_deref() && options.ca == Some("-".into()) {
+        return Err("--ca and --token cannot both be standard input".to_owned());
+    }
+    Ok(options)
+}
+
+fn value(arguments: &mut Parser, option: &str) -> Result<String, String> {
+    let value = arguments.value().and_then(|value| value.string());
+    value.map_err(|error| format!("{option}: {error}"))
+}
+
+fn issuer_of(text: &str) -> Result<String, String> {
+    if is_issuer(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("the issuer is {text:?}: it must be an https URL without query and fragment"))
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_good = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#', '@']))
+        && text.parse::<http::Uri>().is_ok();
+    if is_good {
+        return Ok(text.trim_end_matches('/').to_owned());
+    }
+    Err(format!("--url is {text:?}: it must be an http or https URL without query"))
+}
+
+fn resolve(text: &str) -> Result<Resolve, String> {
+    let parsed = || {
+        let (host, rest) = text.split_once(':')?;
+        let (port, address) = rest.split_once(':')?;
+        let address = address.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        (!host.is_empty()).then_some(())?;
+        Some(Resolve { host: host.to_owned(), port: port.parse().ok()?, address })
+    };
+    parsed().ok_or_else(|| {
+        format!("--resolve is {text:?}: it must be HOST:PORT:ADDRESS, with an IP address")
+    })
+}
+
+fn names(text: &str) -> Result<Vec<&'static str>, String> {
+    let known = |name: &str| {
+        let party = relying_parties::ALL.iter().find(|party| party.name == name);
+        party.map(|party| party.name).ok_or_else(|| {
+            let names: Vec<_> = relying_parties::ALL.iter().map(|party| party.name).collect();
+            format!("--for has {name:?}: it must be one of {}", names.join(", "))
+        })
+    };
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(known).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Result<Options, String> {
+        parse(&mut Parser::from_args(arguments))
+    }
+
+    #[test]
+    fn options_come_in_any_order() {
+        let arguments = [
+            "--json",
+            "https://a.example/b",
+            "--for",
+            "aws, pyjwt",
+            "--ca=-",
+            "--token",
+            "t",
+            "--resolve",
+            "a.example:443:::1",
+            "--url",
+            "http://gateway:8080/",
+        ];
+        let found = options(&arguments).unwrap();
+        assert_eq!(found.issuer.as_deref(), Some("https://a.example/b"));
+        assert_eq!(found.relying_parties, ["aws", "pyjwt"]);
+        assert_eq!(found.url.as_deref(), Some("http://gateway:8080"));
+        let address = "::1".parse().unwrap();
+        assert_eq!(found.resolves, [Resolve { host: "a.example".to_owned(), port: 443, address }]);
+        assert!(found.json && !found.help);
+        assert_eq!(options(&[]), Ok(Options::default()));
+    }
+
+    #[test]
+    fn a_mistake_is_a_sentence_that_says_what_would_be_right() {
+        for (arguments, expected) in [
+            (&["http://a.example"][..], "it must be an https URL without query and fragment"),
+            (&["https://a.example?b"], "it must be an https URL"),
+            (&["https://a.example", "https://b.example"], "unexpected argument"),
+            (&["--nothing"], "invalid option '--nothing'"),
+            (&["--for", "nobody"], "--for has \"nobody\": it must be one of aws, "),
+            (&["--resolve", "a:b"], "it must be HOST:PORT:ADDRESS"),
+            (&["--resolve", "a:443:b"], "it must be HOST:PORT:ADDRESS"),
+            (&["--url", "ftp://a"], "it must be an http or https URL"),
+            (&["--url"], "--url: missing argument"),
+            (&["--ca", "-", "--token", "-"], "cannot both be standard input"),
+        ] {
+            let error = options(arguments).unwrap_err();
+            assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Pure: what doctor has found, and how it is printed.
+//!
+//! Everything from outside is escaped here, for terminals and for JSON alike.
+
+use serde_json::{Value, json};
+
+use crate::logging::{ascii_json, printable_line};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Ok,
+    Warning,
+    Failure,
+}
+
+impl Level {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// One line of the output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) level: Level,
+    /// What was checked, in one word, or the name of a relying party.
+    pub(crate) subject: &'static str,
+    pub(crate) says: String,
+    /// What to do; empty for what is ok.
+    pub(crate) what_to_do: String,
+}
+
+impl Finding {
+    pub(crate) fn ok(subject: &'static str, says: impl Into<String>) -> Self {
+        Self { level: Level::Ok, subject, says: says.into(), what_to_do: String::new() }
+    }
+
+    pub(crate) fn warning(
+        subject: &'static str,
+        says: impl Into<String>,
+        what_to_do: impl Into<String>,
+    ) -> Self {
+        let (says, what_to_do) = (says.into(), what_to_do.into());
+        Self { level: Level::Warning, subject, says, what_to_do }
+    }
+
+    pub(crate) fn failure(
+        subject: &'static str,
+        says: impl Into<String>,
+        what_to_do: impl Into<String>,
+    ) -> Self {
+        Self { level: Level::Failure, ..Self::warning(subject, says, what_to_do) }
+    }
+}
+
+/// Whether none of them is a failure.
+pub(crate) fn is_good(findings: &[Finding]) -> bool {
+    findings.iter().all(|finding| finding.level != Level::Failure)
+}
+
+/// One line each, with what to do below it, and a line with the sums at the end.
+pub(crate) fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for Finding { level, subject, says, what_to_do } in findings {
+        let says = printable_line(says);
+        text.push_str(&format!("{:<8} {subject:<13} {says}\n", level.word()));
+        if !what_to_do.is_empty() {
+            text.push_str(&format!("{:>22} {}\n", "->", printable_line(what_to_do)));
+        }
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    let sums = [Level::Failure, Level::Warning, Level::Ok];
+    let sums = sums.map(|level| format!("{} {}", count(level), level.word()));
+    text.push_str(&format!("\n{}\n", sums.join(", ")));
+    text
+}
+
+/// `{"ok": BOOL, "findings": [{"level", "subject", "says", "what_to_do"}]}`.
+pub(crate) fn json(findings: &[Finding]) -> String {
+    let each = |finding: &Finding| {
+        let Finding { level, subject, says, what_to_do } = finding;
+        json!({ "level": level.word(), "subject": subject, "says": says, "what_to_do": what_to_do })
+    };
+    let findings_json: Vec<Value> = findings.iter().map(each).collect();
+    let object = json!({ "ok": is_good(findings), "findings": findings_json });
+    ascii_json(&serde_json::to_string_pretty(&object).unwrap_or_default()) + "\n"
+}

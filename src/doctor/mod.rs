@@ -1,0 +1,273 @@
+//! `doctor`: goes the way of an anonymous relying party, and says what each will refuse.
+//!
+//! It is a program of its own beside the server: it shares no state with it, and the server's code does not
+//! change by it. What it found is a list of findings; only `visit` and `inside` do input and output.
+//!
+//! Careful by itself: the gateway's token goes to `UPSTREAM_HOST` and nowhere else (`inside`), only https is
+//! followed but for `--url`, no redirect is, bodies and times are bounded, and what is printed is escaped.
+
+pub(crate) mod arguments;
+mod chain;
+mod documents;
+mod finding;
+mod inside;
+pub(crate) mod relying_parties;
+mod token;
+mod visit;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::RootCertStore;
+use rustls::version::{TLS12, TLS13};
+use serde_json::Value;
+
+use crate::config::{Config, Mistakes};
+use crate::documents::{DISCOVERY_PATH, Kind};
+use crate::upstream;
+use crate::url::{is_internal, parts};
+use arguments::Options;
+use finding::Finding;
+use visit::{Answer, Server, Trust};
+
+/// The longest file that `--ca` and `--token` may name.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What doctor has to say, and whether it is without failures.
+pub(crate) struct Outcome {
+    pub(crate) text: String,
+    pub(crate) is_good: bool,
+}
+
+/// Runs all checks. `config` is that of the environment, for a run without issuer. An error is about usage: a
+/// sentence.
+pub(crate) fn run(options: &Options, config: Result<Config, Mistakes>) -> Result<Outcome, String> {
+    let token = options.token.as_deref().map(|path| read("--token", path)).transpose()?;
+    let token = token.map(|token| String::from_utf8_lossy(&token).into_owned());
+    let roots = roots(options)?;
+    let findings = match &options.issuer {
+        Some(issuer) => outside(issuer, options, &roots, token.as_deref()),
+        None => {
+            inside::findings(config, |issuer| outside(issuer, options, &roots, token.as_deref()))
+        }
+    };
+    let is_good = finding::is_good(&findings);
+    let text = if options.json { finding::json(&findings) } else { finding::text(&findings) };
+    Ok(Outcome { text, is_good })
+}
+
+/// The bytes of a file, or of standard input for `-`.
+fn read(option: &str, path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        io::stdin().take(MAX_FILE).read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| {
+        format!("{option} is {path:?}: it must be a file that can be read: {error}")
+    })?;
+    Ok(bytes)
+}
+
+/// The CAs of `--ca`, or the public ones.
+fn roots(options: &Options) -> Result<RootCertStore, String> {
+    let Some(path) = &options.ca else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let roots = upstream::anchors(&read("--ca", path)?)
+        .map_err(|error| format!("--ca is {path:?}: it must be CAs in PEM: {error}"))?;
+    if roots.is_empty() {
+        return Err(format!("--ca is {path:?}: none of its certificates says that it is a CA"));
+    }
+    Ok(roots)
+}
+
+/// What a relying party outside the cluster sees of `issuer`.
+fn outside(
+    issuer: &str,
+    options: &Options,
+    roots: &RootCertStore,
+    token: Option<&str>,
+) -> Vec<Finding> {
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    let asked = options.url.as_ref().map_or_else(
+        || format!("{base}{DISCOVERY_PATH}"),
+        |url| format!("{url}{}{DISCOVERY_PATH}", path_of(base)),
+    );
+    let mut findings = Vec::new();
+    let Some(server) = reach(&asked, options, roots, &mut findings) else { return findings };
+    let Some(got) = fetch(&server, Kind::Discovery, &asked, options, &mut findings) else {
+        return findings;
+    };
+    let (found, document) = documents::discovery(&got.body, issuer);
+    findings.extend(found);
+    let Some((discovery, jwks_uri)) = document else { return findings };
+
+    let asked = options
+        .url
+        .as_ref()
+        .map_or_else(|| jwks_uri.clone(), |url| format!("{url}{}", path_of(&jwks_uri)));
+    let same_server = parts(&asked).is_some_and(|(is_https, host, port)| {
+        (is_https, host.as_str(), port) == (server.is_https, server.host.as_str(), server.port)
+    });
+    let server = if same_server {
+        server
+    } else {
+        let Some(server) = reach(&asked, options, roots, &mut findings) else { return findings };
+        server
+    };
+    let Some(got_keys) = fetch(&server, Kind::Jwks, &asked, options, &mut findings) else {
+        return findings;
+    };
+    let (found, keys) = documents::keys(&got_keys.body);
+    findings.extend(found);
+    let head = server.request("HEAD", &asked, None);
+    let etag = got_keys.header("ETag");
+    let again = etag.map(|etag| server.request("GET", &asked, Some(etag)));
+    findings.extend(documents::conditional(
+        &got_keys,
+        head.as_ref(),
+        again.as_ref().map(Result::as_ref),
+    ));
+    let Some(keys) = keys else { return findings };
+    if let Some(token) = token {
+        let issuer = discovery.get("issuer").and_then(Value::as_str).unwrap_or(issuer);
+        findings.extend(token::findings(token, issuer, &keys, SystemTime::now()));
+    }
+    findings
+}
+
+/// The path of a URL, which is known to be one, without its query.
+fn path_of(url: &str) -> String {
+    let path = url.parse::<http::Uri>().map(|uri| uri.path().to_owned()).unwrap_or_default();
+    if path == "/" { String::new() } else { path }
+}
+
+/// Name, TCP and TLS of a URL's server; `None` when it cannot be asked.
+fn reach(
+    url: &str,
+    options: &Options,
+    roots: &RootCertStore,
+    findings: &mut Vec<Finding>,
+) -> Option<Server> {
+    let Some((is_https, host, port)) = parts(url) else {
+        let says = format!("{url} has no host");
+        findings.push(Finding::failure("name", says, "it must be an https URL"));
+        return None;
+    };
+    let addresses = match visit::resolve(&host, port, &options.resolves) {
+        Ok(addresses) if !addresses.is_empty() => addresses,
+        outcome => {
+            let cause = outcome.err().map_or("no address".to_owned(), |error| error.to_string());
+            let what_to_do = if is_internal(&host) {
+                "the name means something inside a cluster only: relying parties need a public one"
+            } else {
+                "publish an A or AAAA record for the host; --resolve tries without one"
+            };
+            findings.push(Finding::failure("name", format!("{host}: {cause}"), what_to_do));
+            return None;
+        }
+    };
+    let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    findings.push(Finding::ok("name", format!("{host} is {}", list.join(", "))));
+    let trust = match Trust::new(roots.clone()) {
+        Ok(trust) => Arc::new(trust),
+        Err(error) => {
+            findings.push(Finding::failure("tls", error, "give CAs by --ca"));
+            return None;
+        }
+    };
+    let server = Server::new(host, port, is_https, addresses, trust);
+    connect(&server, findings).then_some(())?;
+    if server.is_https && !secure(&server, roots, options.ca.is_some(), findings) {
+        return None;
+    }
+    Some(server)
+}
+
+/// Whether one of the addresses can be reached.
+fn connect(server: &Server, findings: &mut Vec<Finding>) -> bool {
+    let connected = server.connect();
+    let reached: Vec<_> = connected.iter().filter(|(_, outcome)| outcome.is_ok()).collect();
+    let is_reached = !reached.is_empty();
+    for (address, outcome) in &connected {
+        let Err(error) = outcome else { continue };
+        let says = format!("{address}: {error}");
+        findings.push(if is_reached {
+            let what_to_do =
+                "take the address out of DNS, or let it answer: relying parties that try it wait";
+            Finding::warning("tcp", says, what_to_do)
+        } else {
+            let what_to_do =
+                "let a load balancer or ingress listen there, and firewalls let it through";
+            Finding::failure("tcp", says, what_to_do)
+        });
+    }
+    if is_reached {
+        findings.push(Finding::ok("tcp", format!("port {} answers", server.port)));
+    }
+    is_reached
+}
+
+/// Whether there is a version of TLS with a certificate that is trusted.
+fn secure(
+    server: &Server,
+    roots: &RootCertStore,
+    has_ca: bool,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    let versions = [("1.3", &TLS13), ("1.2", &TLS12)];
+    let outcomes = versions.map(|(name, version)| (name, server.handshake(version)));
+    let good: Vec<_> =
+        outcomes.iter().filter(|(_, it)| it.is_ok()).map(|(name, _)| *name).collect();
+    let refused = outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err());
+    let shown = server.shown();
+    if good.is_empty() {
+        let cause = refused.map(ToString::to_string).unwrap_or_default();
+        let now = SystemTime::now();
+        let certificates = chain::findings(&shown, Some(&cause), roots, has_ca, now);
+        if shown.is_empty() {
+            let what_to_do = "the port must speak TLS 1.2 or 1.3: see what answers there";
+            findings.push(Finding::failure("tls", cause, what_to_do));
+        } else {
+            findings.extend(certificates);
+        }
+        return false;
+    }
+    if good == ["1.2"] {
+        let what_to_do = "turn on TLS 1.3: some relying parties ask for it";
+        findings.push(Finding::warning("tls", "1.2 alone", what_to_do));
+    } else {
+        let says = format!("{} with AES-GCM or ChaCha20", good.join(" and "));
+        findings.push(Finding::ok("tls", says));
+    }
+    findings.extend(chain::findings(&shown, None, roots, has_ca, SystemTime::now()));
+    true
+}
+
+/// GET; `None` when the answer cannot be the document.
+fn fetch(
+    server: &Server,
+    kind: Kind,
+    url: &str,
+    options: &Options,
+    findings: &mut Vec<Finding>,
+) -> Option<Answer> {
+    match server.request("GET", url, None) {
+        Ok(answer) => {
+            let (found, is_usable) = documents::answer(kind, &answer, options.url.is_none());
+            findings.extend(found);
+            is_usable.then_some(answer)
+        }
+        Err(error) => {
+            let what_to_do =
+                "see what answers there: it must be HTTP, with at most a megabyte, in 15 s";
+            findings.push(Finding::failure(kind.name(), format!("{url}: {error}"), what_to_do));
+            None
+        }
+    }
+}

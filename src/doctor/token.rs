@@ -1,0 +1,92 @@
+//! Pure: would a token be accepted? The token itself is never part of a sentence.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::finding::Finding;
+use crate::documents::kid;
+use crate::jwt::{Jwt, Signature};
+
+const SUBJECT: &str = "token";
+
+/// Findings about `token` for what is served: the issuer and the keys.
+pub(super) fn findings(token: &str, issuer: &str, keys: &[Value], now: SystemTime) -> Vec<Finding> {
+    let Some(jwt) = Jwt::parse(token.trim()) else {
+        let what_to_do = "give one that `kubectl create token` prints";
+        return vec![Finding::failure(SUBJECT, "it is not a JWT in its compact form", what_to_do)];
+    };
+    let mut findings = Vec::new();
+    findings.push(match jwt.issuer() {
+        Some(its) if its == issuer => Finding::ok(SUBJECT, format!("its issuer is {issuer}")),
+        Some(its) => {
+            let says = format!("its issuer is {its}, and the document's is {issuer}");
+            let what_to_do = "it comes from another cluster, or from before the issuer was changed";
+            Finding::failure(SUBJECT, says, what_to_do)
+        }
+        None => Finding::failure(SUBJECT, "it names no issuer", "give one of this cluster"),
+    });
+    findings.push(signature(&jwt, keys));
+    findings.push(time(&jwt, now));
+    let audience = match jwt.claim("aud") {
+        Some(Value::String(one)) => one.clone(),
+        Some(Value::Array(several)) => {
+            several.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        _ => String::new(),
+    };
+    findings.push(if audience.is_empty() {
+        let what_to_do = "ask for one with an audience: kubectl create token --audience";
+        Finding::warning(SUBJECT, "it is for no audience", what_to_do)
+    } else {
+        Finding::ok(
+            SUBJECT,
+            format!("it is for {audience}: the relying party must expect one of these"),
+        )
+    });
+    findings
+}
+
+fn signature(jwt: &Jwt<'_>, keys: &[Value]) -> Finding {
+    let Some(its) = jwt.kid() else {
+        let what_to_do = "kube-apiserver names its key by kid: find out who signed it";
+        return Finding::failure(SUBJECT, "it names no kid", what_to_do);
+    };
+    let outcomes: Vec<_> =
+        keys.iter().filter(|key| kid(key) == Some(its)).map(|key| jwt.signature(key)).collect();
+    if outcomes.contains(&Signature::Valid) {
+        Finding::ok(SUBJECT, format!("signed by {its}, which is in the key set"))
+    } else if outcomes.is_empty() {
+        let says = format!("its key {its} is not in the key set");
+        let what_to_do = "publish the public key of --service-account-signing-key-file by \
+                          --service-account-key-file on every API server, or wait until caches have it";
+        Finding::failure(SUBJECT, says, what_to_do)
+    } else if outcomes.contains(&Signature::Unknown) {
+        let says = format!("its algorithm is not known here, and its key {its} is in the key set");
+        Finding::warning(SUBJECT, says, "ask the relying party whether it knows the algorithm")
+    } else {
+        let says = format!("the key {its} of the key set has not signed it");
+        Finding::failure(SUBJECT, says, "one kid names two keys, or the token was changed")
+    }
+}
+
+/// RFC 7519 §4.1.4 and §4.1.5.
+fn time(jwt: &Jwt<'_>, now: SystemTime) -> Finding {
+    let at = |name| {
+        let seconds = jwt.claim(name)?.as_u64().filter(|seconds| *seconds < 253_402_300_800)?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    };
+    let Some(expires) = at("exp") else {
+        let what_to_do = "AWS, Google and Entra ask for exp: use `kubectl create token`, not a token of a Secret";
+        return Finding::warning(SUBJECT, "it never expires", what_to_do);
+    };
+    let written = humantime::format_rfc3339_seconds(expires);
+    if expires <= now {
+        return Finding::failure(SUBJECT, format!("it has expired, at {written}"), "use a new one");
+    }
+    if at("nbf").is_some_and(|begins| begins > now) {
+        let what_to_do = "set the clocks of the API server and of this machine";
+        return Finding::failure(SUBJECT, "it is not valid yet", what_to_do);
+    }
+    Finding::ok(SUBJECT, format!("it is valid until {written}"))
+}
