@@ -4,6 +4,7 @@
 //! The modules in reading order. Each names only those below it; `tests/it/tidy.rs` has the table.
 //!
 //! - `lifecycle` starts the parts, watches them and stops them;
+//! - `doctor` is a program of its own beside the server: it asks as a relying party does;
 //! - `config` parses the environment, once;
 //! - `server` has the listeners and the workers that answer requests;
 //! - `admin` decides what the admin listener answers, with the pages `exposition` (`/metrics`) and `status`,
@@ -28,9 +29,9 @@
 //! else.
 
 mod lifecycle;
+mod doctor;
 mod config;
 mod server;
-mod doctor;
 mod admin;
 mod exposition;
 mod status;

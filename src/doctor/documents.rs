@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::finding::Finding;
 use super::visit::Answer;
-use crate::documents::{self, Kind};
+use crate::documents::{self, Kind, Refused};
 use crate::jwt;
 use crate::url::{HttpsUrl, is_internal};
 
@@ -151,11 +151,12 @@ pub(super) fn keys(body: &[u8]) -> (Vec<Finding>, Option<Vec<Value>>) {
     let jwks = match documents::check_jwks(body) {
         Ok(jwks) => jwks,
         Err(refused) => {
-            let what_to_do = match refused {
-                documents::Refused::SymmetricKey(_) | documents::Refused::PrivateMember(..) => {
-                    "a private key is public: whoever has read it can sign tokens. Sign with a new key"
-                }
-                _ => "see what answers there: it is not a key set",
+            let is_private =
+                matches!(refused, Refused::SymmetricKey(_) | Refused::PrivateMember(..));
+            let what_to_do = if is_private {
+                "a private key is public: whoever has read it can sign tokens. Sign with a new key"
+            } else {
+                "see what answers there: it is not a key set"
             };
             return (vec![Finding::failure("keys", refused.to_string(), what_to_do)], None);
         }
@@ -199,7 +200,7 @@ pub(super) fn keys(body: &[u8]) -> (Vec<Finding>, Option<Vec<Value>>) {
     (findings, Some(jwks.keys))
 }
 
-/// Findings about HEAD, and about a request with the ETag of `got`.
+/// Findings about HEAD, and about a request with the entity tag of `got`.
 pub(super) fn conditional(
     got: &Answer,
     head: Result<&Answer, &String>,

@@ -162,7 +162,8 @@ fn reach(
     let addresses = match visit::resolve(&host, port, &options.resolves) {
         Ok(addresses) if !addresses.is_empty() => addresses,
         outcome => {
-            let cause = outcome.err().map_or("no address".to_owned(), |error| error.to_string());
+            let cause =
+                outcome.err().map_or_else(|| "no address".to_owned(), |error| error.to_string());
             let what_to_do = if is_internal(&host) {
                 "the name means something inside a cluster only: relying parties need a public one"
             } else {

@@ -9,13 +9,26 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 60] = [
-    ("main", "lifecycle config logging"),
+const READING_ORDER: [(&str, &str); 69] = [
+    ("main", "lifecycle doctor doctor::arguments config logging"),
     (
         "lifecycle",
         "config server admin front site refresher cache metrics upstream http::routes http documents \
          logging",
     ),
+    (
+        "doctor",
+        "doctor::inside doctor::token doctor::documents doctor::chain doctor::visit \
+         doctor::arguments doctor::finding config upstream documents url",
+    ),
+    ("doctor::inside", "doctor::token doctor::finding config upstream documents reason"),
+    ("doctor::token", "doctor::finding jwt documents"),
+    ("doctor::documents", "doctor::visit doctor::finding jwt documents json url"),
+    ("doctor::chain", "doctor::finding upstream"),
+    ("doctor::visit", "doctor::arguments upstream locks"),
+    ("doctor::arguments", "doctor::relying_parties documents"),
+    ("doctor::relying_parties", ""),
+    ("doctor::finding", "logging"),
     ("config", "config::source config::settings config::values documents logging"),
     ("config::source", "config::names config::settings config::values logging"),
     ("config::names", "config::settings"),
@@ -103,7 +116,13 @@ const READING_ORDER: [(&str, &str); 60] = [
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
-const PURE: [&str; 31] = [
+const PURE: [&str; 37] = [
+    "doctor::token",
+    "doctor::documents",
+    "doctor::chain",
+    "doctor::arguments",
+    "doctor::relying_parties",
+    "doctor::finding",
     "config::names",
     "config::settings",
     "config::values",
@@ -194,9 +213,10 @@ fn only_the_lane_and_the_workers_name_tiny_http() {
 
 #[test]
 fn only_the_front_touches_client_sockets() {
-    only(&["front::event_loop", "front::acceptor", "front::connection"], |module| {
-        has(&module.code, "TcpStream")
-    });
+    // `doctor` is a client itself.
+    let with_sockets =
+        ["doctor::visit", "front::event_loop", "front::acceptor", "front::connection"];
+    only(&with_sockets, |module| has(&module.code, "TcpStream"));
 }
 
 #[test]
@@ -218,9 +238,13 @@ fn nothing_is_static_but_what_logging_counts() {
 }
 
 #[test]
-fn only_upstream_names_ureq_and_rustls() {
+fn only_upstream_and_doctor_name_ureq_and_rustls() {
     // `http::representation` hashes with rustls's library of cryptography, and not with rustls.
-    let upstream = [
+    let clients = [
+        "doctor",
+        "doctor::chain",
+        "doctor::inside",
+        "doctor::visit",
         "upstream",
         "upstream::bundle",
         "upstream::connector",
@@ -229,7 +253,7 @@ fn only_upstream_names_ureq_and_rustls() {
         "upstream::trust",
         "upstream::verifier",
     ];
-    only(&upstream, |module| has_path(module, &["ureq", "rustls", "rustls_pemfile"]));
+    only(&clients, |module| has_path(module, &["ureq", "rustls", "rustls_pemfile"]));
 }
 
 #[test]
@@ -251,8 +275,15 @@ fn one_function_is_unsafe() {
 #[test]
 fn one_module_knows_poisoned_locks() {
     only(&["locks"], |module| has(&module.code, "PoisonError") || module.code.contains(".lock()"));
-    let with_locks =
-        ["locks", "server", "front::inbox", "cache", "upstream::resolver", "upstream::verifier"];
+    let with_locks = [
+        "locks",
+        "doctor::visit",
+        "server",
+        "front::inbox",
+        "cache",
+        "upstream::resolver",
+        "upstream::verifier",
+    ];
     only(&with_locks, |module| has(&module.code, "Mutex") || has(&module.code, "RwLock"));
 }
 
