@@ -85,7 +85,7 @@ const READING_ORDER: [(&str, &str); 69] = [
     ("metrics", "http::routes documents reason"),
     (
         "upstream",
-        "upstream::trust upstream::token upstream::connector upstream::verifier \
+        "upstream::trust upstream::token upstream::connector upstream::verifier upstream::bundle \
          upstream::expiry upstream::failure upstream::resolver upstream::file notices documents \
          locks",
     ),
