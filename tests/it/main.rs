@@ -36,6 +36,7 @@ mod admin;
 mod metrics;
 mod status;
 mod shutdown;
+mod export;
 mod tidy;
 
 /// Says that this machine cannot run a test, which then returns. In the gate, which sets

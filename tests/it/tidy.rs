@@ -9,8 +9,17 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 60] = [
-    ("main", "lifecycle config logging"),
+const READING_ORDER: [(&str, &str); 65] = [
+    ("main", "arguments export lifecycle config logging"),
+    ("arguments", "export config"),
+    (
+        "export",
+        "export::files export::paths export::gcp config refresher::pauses key_sets upstream notices \
+         documents logging",
+    ),
+    ("export::files", "documents"),
+    ("export::paths", "documents"),
+    ("export::gcp", "documents"),
     (
         "lifecycle",
         "config server admin front site refresher cache metrics upstream http::routes http documents \
@@ -103,7 +112,10 @@ const READING_ORDER: [(&str, &str); 60] = [
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
-const PURE: [&str; 31] = [
+const PURE: [&str; 34] = [
+    "arguments",
+    "export::paths",
+    "export::gcp",
     "config::names",
     "config::settings",
     "config::values",
