@@ -101,6 +101,8 @@ fn what_is_wrong(segment: &str) -> Option<Why> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Component, Path};
+
     use serde_json::Map;
 
     use super::*;
@@ -177,5 +179,23 @@ mod tests {
                 (format!("{discovery}.well-known/openid-configuration"), jwks.to_owned());
             assert_eq!(paths(issuer, jwks_uri), Ok(expected), "{issuer} {jwks_uri}");
         }
+    }
+
+    #[test]
+    fn whatever_the_path_is_the_file_stays_below_the_folder() {
+        const LETTERS: [char; 7] = ['/', '.', 'a', '%', '2', '\\', '\0'];
+        let mut texts = vec![String::new()];
+        let mut accepted = 0;
+        for _ in 0..6 {
+            let longer = |text: &String| LETTERS.map(|letter| format!("{text}{letter}"));
+            texts = texts.iter().flat_map(longer).collect();
+            for text in texts.iter().filter_map(|text| relative("", &format!("/{text}")).ok()) {
+                let names: Vec<_> = Path::new(&text).components().collect();
+                assert!(names.iter().all(|name| matches!(name, Component::Normal(_))), "{text}");
+                assert_eq!(names.len(), text.split('/').count(), "{text}");
+                accepted += 1;
+            }
+        }
+        assert!(accepted > 100, "{accepted}");
     }
 }

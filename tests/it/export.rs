@@ -1,14 +1,18 @@
 //! `export`: which files it writes, and when it leaves them alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS, discovery, key_set};
+use crate::fake_api::{
+    Answer, DISCOVERY, FakeApi, ISSUER, JWKS, discovery, key_set, large_key_set,
+};
 use crate::gateway::{Builder, Ended, Gateway, Process};
 
 const DISCOVERY_FILE: &str = ".well-known/openid-configuration";
@@ -481,14 +485,58 @@ fn watching_warns_of_another_issuer_and_does_not_write_it_with_issuer() {
 }
 
 #[test]
-fn a_signal_ends_the_wait_between_two_rounds() {
+fn a_signal_ends_it_between_two_rounds_and_in_one_that_hangs() {
     let api = FakeApi::start();
     let folder = folder(&api);
+    // A minute passes between two rounds.
     let process = export(&api, &folder).set("RUST_LOG", "debug").arg("--watch").spawn();
-    // A minute.
     process.wait_for_log("round ended");
     process.signal("INT");
     assert_eq!(process.end().code, Some(0));
+
+    let before = tree(&folder);
+    api.rotate_key();
+    api.set(JWKS, Answer::Hang);
+    let asked = api.count(JWKS);
+    let process = export(&api, &folder).set("UPSTREAM_TIMEOUT_SECONDS", "1").arg("--watch").spawn();
+    api.wait_for_count(JWKS, asked + 1);
+    process.signal("TERM");
+    let ended = process.end();
+    assert_eq!((ended.code, &*ended.stdout), (Some(0), ""), "{}", ended.log);
+    assert_eq!(tree(&folder), before);
+}
+
+#[test]
+fn whoever_reads_a_file_sees_all_of_it() {
+    let api = FakeApi::start();
+    let folder = folder(&api);
+    let sets = [large_key_set(200), large_key_set(150)];
+    api.set(JWKS, Answer::jwks(sets[0].clone()));
+    let process = export(&api, &folder).set("CACHE_TTL_SECONDS", "0.1").arg("--watch");
+    let process = process.set("KEY_GRACE_SECONDS", "0").set("RUST_LOG", "debug").spawn();
+    process.wait_for_log("round ended");
+    let file = folder.join(JWKS_FILE);
+    let is_over = AtomicBool::new(false);
+
+    let seen = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = BTreeSet::new();
+            while !is_over.load(Ordering::Relaxed) {
+                seen.insert(kids(&file).len());
+                thread::yield_now();
+            }
+            seen
+        });
+        for set in sets.iter().cycle().skip(1).take(8) {
+            api.set(JWKS, Answer::jwks(set.clone()));
+            wait_for_round(&process);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+
+    assert_eq!(seen, BTreeSet::from([150, 200]));
+    assert_eq!(names(&folder), [DISCOVERY_FILE, JWKS_FILE]);
 }
 
 #[test]
