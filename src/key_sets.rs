@@ -52,6 +52,12 @@ pub(crate) fn text(key: &Value) -> String {
     members.iter().map(|(name, value)| format!("{name:?}:{value},")).collect()
 }
 
+/// `keys` in the order of `before` if they are the same keys.
+pub(crate) fn in_order_of(before: &[Value], keys: Vec<Value>) -> Vec<Value> {
+    let texts = |keys: &[Value]| keys.iter().map(text).collect::<BTreeSet<_>>();
+    if texts(before) == texts(&keys) { before.to_vec() } else { keys }
+}
+
 impl KeySets {
     pub(crate) const fn new(grace: Duration) -> Self {
         Self { grace, issuer: None, keys: Vec::new(), last_round: None, differed: None }
@@ -224,6 +230,16 @@ mod tests {
         let other = [other];
         assert!(!sets.differ(&other));
         assert_eq!(kids(&sets.with(&other, None, now + S)), "a");
+    }
+
+    #[test]
+    fn the_same_keys_in_another_order_are_put_in_the_order_of_before() {
+        let keys = |kids: &str| kids.chars().map(|it| key(&it.to_string(), 1)).collect::<Vec<_>>();
+        for (before, now, expected) in
+            [("", "ab", "ab"), ("ab", "ba", "ab"), ("ab", "b", "b"), ("ab", "bac", "bac")]
+        {
+            assert_eq!(in_order_of(&keys(before), keys(now)), keys(expected), "{before} {now}");
+        }
     }
 
     #[test]

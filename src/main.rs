@@ -3,6 +3,8 @@
 //!
 //! The modules in reading order. Each names only those below it; `tests/it/tidy.rs` has the table.
 //!
+//! - `arguments` parses the command line;
+//! - `export` writes both documents as files, and uses what `refresher` uses, without threads;
 //! - `lifecycle` starts the parts, watches them and stops them;
 //! - `doctor` is a program of its own beside the server: it asks as a relying party does;
 //! - `config` parses the environment, once;
@@ -21,13 +23,15 @@
 //! - `documents` checks what upstream sends and builds what is published, with `json` and `url`;
 //! - `reason` is the closed list of words for clients; any module may use `locks` and `logging`.
 //!
-//! Policy is pure: `http`, `documents`, `key_sets`, `cache::state`, `front::admission` and `front::head`; so are
+//! Policy is pure: `arguments`, `export::paths`, `export::gcp`, `http`, `documents`, `key_sets`, `cache::state`, `front::admission` and `front::head`; so are
 //! the pages of the admin listener.
 //! Threads, sockets and locks are a thin shell around it.
 //!
 //! Exit codes: 0 after SIGTERM or SIGINT, 2 for a configuration that cannot be used, 1 for anything
-//! else.
+//! else. `export` ends with 3 when it wrote a file, and with 0 when nothing had changed.
 
+mod arguments;
+mod export;
 mod lifecycle;
 mod doctor;
 mod config;
@@ -57,38 +61,47 @@ mod logging;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::config::{Config, Lookalike, Mistakes, SETTINGS};
+use crate::arguments::Command;
+use crate::config::{Config, Lookalike, Mistakes};
+use crate::export::Done;
 use crate::lifecycle::{Error, Parts, listen_for_signals};
-use lexopt::Arg;
 use log::{info, warn};
 
 /// Why the program ends without having been asked to.
 enum Fatal {
-    /// A sentence.
-    Arguments(String),
-    /// Doctor has found a failure, and printed it.
-    Findings,
+    Arguments(lexopt::Error),
+    /// An option of doctor that cannot be used, as a sentence.
+    Option(String),
     Configuration(Mistakes),
     Running(Error),
+    Export(export::Error),
 }
+
+/// The exit code of an `export` that wrote a file.
+const CHANGED: u8 = 3;
 
 impl Fatal {
     const fn exit_code(&self) -> u8 {
         match self {
-            Self::Arguments(_) | Self::Configuration(_) | Self::Running(Error::Ca(_)) => 2,
+            Self::Arguments(_)
+            | Self::Option(_)
+            | Self::Configuration(_)
+            | Self::Running(Error::Ca(_)) => 2,
+            Self::Export(export::Error::Ca(_)) => 2,
+            Self::Export(_) => 1,
             Self::Running(
                 Error::Descriptors(_)
                 | Error::Listen(_)
                 | Error::Metrics(_)
                 | Error::Thread(_)
                 | Error::Dead(_),
-            )
-            | Self::Findings => 1,
+            ) => 1,
         }
     }
 
     fn log(&self) {
         match self {
+            Self::Option(error) => logging::fatal(format_args!("{error}")),
             Self::Arguments(error) => logging::fatal(format_args!("{error}; see --help")),
             Self::Configuration(mistakes) => {
                 for mistake in &mistakes.sentences {
@@ -96,44 +109,44 @@ impl Fatal {
                 }
                 log_lookalikes(&mistakes.lookalikes);
             }
-            Self::Findings => {}
+            Self::Export(error) => logging::fatal(format_args!("{error}")),
             Self::Running(error) => logging::fatal(format_args!("{error}")),
         }
     }
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fatal) => {
-            fatal.log();
-            ExitCode::from(fatal.exit_code())
-        }
-    }
+    run().unwrap_or_else(|fatal| {
+        fatal.log();
+        ExitCode::from(fatal.exit_code())
+    })
 }
 
-/// Runs until a signal asks to stop.
-fn run() -> Result<(), Fatal> {
+/// Does what the command line asks for.
+fn run() -> Result<ExitCode, Fatal> {
     let config = Config::from_environment();
     logging::start(match &config {
         Ok(config) => &config.log,
         Err(mistakes) => &mistakes.log,
     });
     // Before the configuration is used: --help works with a bad environment too.
-    match command().map_err(Fatal::Arguments)? {
-        Command::Print(text) => print(&text),
+    let command = arguments::parse(lexopt::Parser::from_env()).map_err(Fatal::Arguments)?;
+    match command {
+        Command::Print(text) => {
+            print(&text);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Doctor(options) => {
-            let outcome = doctor::run(&options, config).map_err(Fatal::Arguments)?;
+            let outcome = doctor::run(&options, config).map_err(Fatal::Option)?;
             print(&outcome.text);
-            if !outcome.is_good {
-                return Err(Fatal::Findings);
-            }
+            Ok(if outcome.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Serve => {
-            run_parts(config.map_err(Fatal::Configuration)?).map_err(Fatal::Running)?;
+            serve(config.map_err(Fatal::Configuration)?).map_err(Fatal::Running)?;
+            Ok(ExitCode::SUCCESS)
         }
+        Command::Export(options) => run_export(options, config.map_err(Fatal::Configuration)?),
     }
-    Ok(())
 }
 
 /// A failed write means that the reader has closed the pipe, which is not an error.
@@ -141,7 +154,21 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-fn run_parts(config: Config) -> Result<(), Error> {
+fn run_export(options: export::Options, config: Config) -> Result<ExitCode, Fatal> {
+    log_lookalikes(&config.lookalikes);
+    if options.watch {
+        let signals = listen_for_signals().map_err(Fatal::Running)?;
+        export::watch(options, config, &signals).map_err(Fatal::Export)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(match export::once(options, config).map_err(Fatal::Export)? {
+        Done::Unchanged => ExitCode::SUCCESS,
+        Done::Changed => ExitCode::from(CHANGED),
+    })
+}
+
+/// Serves until a signal asks to stop.
+fn serve(config: Config) -> Result<(), Error> {
     let settings = config.changed.iter().map(|(name, value)| format!("{name}={value}"));
     let settings = settings.collect::<Vec<_>>().join(" ");
     info!(version = env!("CARGO_PKG_VERSION"), settings; "starting");
@@ -159,58 +186,4 @@ fn log_lookalikes(lookalikes: &[Lookalike]) {
         let hint = format!("set {setting} if that was meant");
         warn!(name, hint; "a variable looks like a setting, and is ignored");
     }
-}
-
-/// What the command line asks for.
-enum Command {
-    Serve,
-    Print(String),
-    Doctor(doctor::arguments::Options),
-}
-
-/// An error is a sentence.
-fn command() -> Result<Command, String> {
-    let mut arguments = lexopt::Parser::from_env();
-    let mut text = None;
-    while let Some(argument) = arguments.next().map_err(|error| error.to_string())? {
-        let more = match argument {
-            Arg::Long("help") | Arg::Short('h') => help(),
-            Arg::Long("version") | Arg::Short('V') => {
-                concat!("kube-issuer-gateway ", env!("CARGO_PKG_VERSION"), "\n").to_owned()
-            }
-            Arg::Value(word) if word == "doctor" => {
-                let options = doctor::arguments::parse(&mut arguments)?;
-                return Ok(if options.help {
-                    Command::Print(doctor::arguments::HELP.to_owned())
-                } else {
-                    Command::Doctor(options)
-                });
-            }
-            Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => {
-                return Err(argument.unexpected().to_string());
-            }
-        };
-        text.get_or_insert_with(String::new).push_str(&more);
-    }
-    Ok(text.map_or(Command::Serve, Command::Print))
-}
-
-fn help() -> String {
-    let mut text = "Serves a Kubernetes cluster's OIDC discovery document and JWKS.\n\n\
-                    usage: kube-issuer-gateway [--help | --version]\n       \
-                    kube-issuer-gateway doctor [ISSUER] [OPTION...]   (doctor --help)\n\n\
-                    Settings are environment variables, all optional; empty means unset.\n\n"
-        .to_owned();
-    for setting in &SETTINGS {
-        text.push_str(&format!("  {}", setting.name));
-        if let Some(old_name) = setting.old_name {
-            text.push_str(&format!(" (or {old_name})"));
-        }
-        text.push_str(&format!("\n      {}\n      {}", setting.meaning, setting.must_be));
-        if !setting.default.is_empty() {
-            text.push_str(&format!("; default {}", setting.default));
-        }
-        text.push('\n');
-    }
-    text
 }

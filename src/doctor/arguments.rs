@@ -53,9 +53,9 @@ pub(crate) struct Resolve {
 }
 
 /// The options behind `doctor`; an error is a sentence.
-pub(crate) fn parse(arguments: &mut Parser) -> Result<Options, String> {
+pub(crate) fn parse(arguments: &mut Parser) -> Result<Options, lexopt::Error> {
     let mut options = Options::default();
-    while let Some(argument) = arguments.next().map_err(|error| error.to_string())? {
+    while let Some(argument) = arguments.next()? {
         match argument {
             Arg::Long("help") | Arg::Short('h') => options.help = true,
             Arg::Long("json") => options.json = true,
@@ -67,15 +67,15 @@ pub(crate) fn parse(arguments: &mut Parser) -> Result<Options, String> {
                 options.resolves.push(resolve(&value(arguments, "--resolve")?)?);
             }
             Arg::Value(issuer) if options.issuer.is_none() => {
-                options.issuer = Some(issuer_of(&issuer.string().map_err(|it| it.to_string())?)?);
+                options.issuer = Some(issuer_of(&issuer.string()?)?);
             }
             Arg::Short(_) | Arg::Long(_) | Arg::Value(_) => {
-                return Err(argument.unexpected().to_string());
+                return Err(argument.unexpected());
             }
         }
     }
     if options.ca.as_deref() == options.token.as_deref() && options.ca == Some("-".into()) {
-        return Err("--ca and --token cannot both be standard input".to_owned());
+        return Err("--ca and --token cannot both be standard input".into());
     }
     Ok(options)
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn options(arguments: &[&str]) -> Result<Options, String> {
-        parse(&mut Parser::from_args(arguments))
+        parse(&mut Parser::from_args(arguments)).map_err(|error| error.to_string())
     }
 
     #[test]

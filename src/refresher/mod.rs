@@ -7,7 +7,7 @@
 mod alternation;
 mod key_history;
 mod own_token;
-mod pauses;
+pub(crate) mod pauses;
 mod report;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -30,11 +30,9 @@ use crate::upstream::{Failure, Fetched, Upstream};
 
 use key_history::KeyHistory;
 use own_token::{OwnToken, State};
-use pauses::{refresh_pause, retry_pause, until_renewal};
+use pauses::{WHILE_SETS_DIFFER, refresh_pause, retry_pause, until_renewal};
 use report::Report;
 
-/// The longest pause while API servers publish different key sets.
-const WHILE_SETS_DIFFER: Duration = Duration::from_secs(5);
 /// How long API servers count as disagreeing after the last difference, and so many times `CACHE_TTL_SECONDS`
 /// at least: while they do, the next difference comes within that time.
 const DISAGREE_FOR: Duration = Duration::from_secs(300);

@@ -10,6 +10,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// should be noticed within a minute.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
+/// The longest pause while API servers publish different key sets.
+pub(crate) const WHILE_SETS_DIFFER: Duration = Duration::from_secs(5);
+
 /// The time from the start of a round that brought both documents to the start of the next one: 75
 /// to 90 % of `cache_ttl`, so that a copy is confirmed before it is stale, and replicas do not all
 /// send requests at the same time. `jitter` is from 0 to 1.
@@ -20,7 +23,7 @@ pub(super) fn refresh_pause(cache_ttl: Duration, jitter: f64) -> Duration {
 /// The time from the start of a failed round to the start of the next one, after `failures` other
 /// failed ones in a row. It doubles each time, up to `cache_ttl` or a minute, whichever is shorter.
 /// `jitter`, from 0 to 1, shortens it by up to a fifth.
-pub(super) fn retry_pause(failures: u32, cache_ttl: Duration, jitter: f64) -> Duration {
+pub(crate) fn retry_pause(failures: u32, cache_ttl: Duration, jitter: f64) -> Duration {
     let doubled = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures));
     doubled.min(cache_ttl).min(LONGEST_RETRY).mul_f64(0.8 + 0.2 * jitter)
 }

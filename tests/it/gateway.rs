@@ -144,13 +144,7 @@ impl Builder {
 
     /// Runs it to its end, which must come soon.
     pub(crate) fn run(self) -> Ended {
-        let mut process = self.spawn();
-        process.log.wait_for_end();
-        let code = process.child.wait().unwrap().code();
-        let mut stdout = String::new();
-        let mut pipe = process.child.stdout.take().expect("stdout is piped");
-        pipe.read_to_string(&mut stdout).expect("text on stdout");
-        Ended { code, stdout, log: process.log() }
+        self.spawn().end()
     }
 }
 
@@ -184,6 +178,16 @@ impl Process {
 
     pub(crate) fn has_ended(&self) -> bool {
         self.log.inner.lock().unwrap().ended
+    }
+
+    /// Waits for the end, and reads what it said.
+    pub(crate) fn end(mut self) -> Ended {
+        self.log.wait_for_end();
+        let code = self.child.wait().unwrap().code();
+        let mut stdout = String::new();
+        let mut pipe = self.child.stdout.take().expect("stdout is piped");
+        pipe.read_to_string(&mut stdout).expect("text on stdout");
+        Ended { code, stdout, log: self.log() }
     }
 
     /// Waits for the end.

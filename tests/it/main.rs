@@ -37,6 +37,7 @@ mod metrics;
 mod status;
 mod doctor;
 mod shutdown;
+mod export;
 mod tidy;
 
 /// Says that this machine cannot run a test, which then returns. In the gate, which sets

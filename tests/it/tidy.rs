@@ -9,8 +9,17 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 69] = [
-    ("main", "lifecycle doctor doctor::arguments config logging"),
+const READING_ORDER: [(&str, &str); 74] = [
+    ("main", "arguments export lifecycle doctor config logging"),
+    ("arguments", "export doctor doctor::arguments config"),
+    (
+        "export",
+        "export::files export::paths export::gcp config refresher::pauses key_sets upstream notices \
+         documents logging",
+    ),
+    ("export::files", "documents"),
+    ("export::paths", "documents"),
+    ("export::gcp", "documents"),
     (
         "lifecycle",
         "config server admin front site refresher cache metrics upstream http::routes http documents \
@@ -116,7 +125,10 @@ const READING_ORDER: [(&str, &str); 69] = [
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
-const PURE: [&str; 37] = [
+const PURE: [&str; 40] = [
+    "arguments",
+    "export::paths",
+    "export::gcp",
     "doctor::token",
     "doctor::documents",
     "doctor::chain",

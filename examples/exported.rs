@@ -1,0 +1,71 @@
+//! Lets the real binary export the documents of a stand-in API server: for `tests/export/served`.
+//!
+//! Usage: `exported ISSUER AUDIENCE DIR`. What `export` says goes to stderr. Two tokens of the issuer for the
+//! audience go to stdout, a line each: one is signed by the key that was exported, the other one by a
+//! stranger's. The exit code is that of `export`.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::exit,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::significant_drop_tightening,
+    clippy::unwrap_used,
+    reason = "a program for a script of tests: it may fail loudly"
+)]
+
+#[allow(dead_code, reason = "shared with the tests, which ask for more")]
+#[path = "../tests/it/fake_api.rs"]
+mod fake_api;
+
+use std::env;
+use std::process::{self, Command};
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI};
+
+fn main() {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let [issuer, audience, folder] = arguments.as_slice() else {
+        eprintln!("usage: exported ISSUER AUDIENCE DIR");
+        process::exit(2);
+    };
+    let (api, stranger) = (FakeApi::start(), FakeApi::start());
+    let document = fake_api::discovery(issuer, INTERNAL_JWKS_URI);
+    api.set(DISCOVERY, Answer::discovery(document));
+
+    // `target/debug/examples/exported` is this program, `target/debug/kube-issuer-gateway` the other.
+    let mut binary = env::current_exe().expect("the path of this program");
+    binary.pop();
+    binary.pop();
+    binary.push("kube-issuer-gateway");
+    let said = Command::new(&binary)
+        .args(["export", folder])
+        .env_clear()
+        .env("ISSUER", issuer)
+        .env("UPSTREAM_HOST", api.url())
+        .env("SA_TOKEN_PATH", api.volume.token())
+        .env("SA_CA_CERT_PATH", api.volume.ca())
+        .output()
+        .expect("start the gateway (`cargo build` first)");
+    eprint!("{}{}", String::from_utf8_lossy(&said.stderr), String::from_utf8_lossy(&said.stdout));
+
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({
+        "iss": issuer,
+        "sub": "system:serviceaccount:default:demo",
+        "aud": [audience],
+        "iat": now,
+        "nbf": now,
+        "exp": now + 3600,
+    });
+    println!("{}\n{}", api.sign(&claims), stranger.sign(&claims));
+    // By hand, since `exit` drops nothing.
+    api.volume.remove();
+    stranger.volume.remove();
+    process::exit(said.status.code().unwrap_or(1));
+}
