@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt as _};
 
-use super::relying_parties;
+use super::relying_parties::{self, RELYING_PARTIES};
 use crate::documents::is_issuer;
 
 /// What `doctor --help` prints.
@@ -117,9 +117,8 @@ fn resolve(text: &str) -> Result<Resolve, String> {
 
 fn names(text: &str) -> Result<Vec<&'static str>, String> {
     let known = |name: &str| {
-        let party = relying_parties::ALL.iter().find(|party| party.name == name);
-        party.map(|party| party.name).ok_or_else(|| {
-            let names: Vec<_> = relying_parties::ALL.iter().map(|party| party.name).collect();
+        relying_parties::named(name).map(|party| party.name).ok_or_else(|| {
+            let names: Vec<_> = RELYING_PARTIES.iter().map(|party| party.name).collect();
             format!("--for has {name:?}: it must be one of {}", names.join(", "))
         })
     };

@@ -8,9 +8,11 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::finding::{Finding, Level};
-use super::token;
+use super::new_key::{self, HasKey};
+use super::{chosen, token};
 use crate::config::{Config, Mistakes};
 use crate::documents::{self, Kind};
+use crate::reason::Reason;
 use crate::upstream::{Settings, Upstream};
 
 /// For `/status` of the gateway beside it.
@@ -19,6 +21,7 @@ const STATUS: Duration = Duration::from_secs(3);
 /// Findings about the inside, then those of `outside` for the issuer that upstream has.
 pub(super) fn findings(
     config: Result<Config, Mistakes>,
+    names: &[&'static str],
     outside: impl FnOnce(&str) -> Vec<Finding>,
 ) -> Vec<Finding> {
     let config = match config {
@@ -30,6 +33,7 @@ pub(super) fn findings(
     };
     let mut findings = vec![Finding::ok("settings", "can be used, and both files can be read")];
     let expected = config.issuer.clone();
+    let (max_age, s_maxage) = (config.client_cache_ttl, config.shared_cache_ttl);
     let admin = config.admin_port.map(|port| (config.admin_addr, port));
     let upstream = Upstream::new(Settings {
         base: config.upstream_host,
@@ -62,27 +66,37 @@ pub(super) fn findings(
             None
         }
     });
-    if let Some(issuer) = &issuer {
-        findings.push(match expected {
-            Some(expected) if expected != *issuer => {
-                let says = format!("the API server's issuer is {issuer}, and ISSUER is {expected}");
-                Finding::failure("issuer", says, crate::reason::Reason::IssuerMismatch.hint())
-            }
-            Some(_) => Finding::ok("issuer", format!("{issuer}, which is ISSUER")),
-            None => {
-                let what_to_do = "set ISSUER to it, so that the gateway says when it changes";
-                Finding::warning("issuer", format!("{issuer}, and ISSUER is not set"), what_to_do)
-            }
-        });
-    }
+    findings.extend(issuer.as_deref().map(|issuer| is_expected(issuer, expected.as_deref())));
     if let (Some(issuer), Some(keys), Some(own)) = (&issuer, &keys, upstream.token()) {
         findings.extend(own_token(own.text(), issuer, keys));
     }
-    findings.extend(admin.map(|(address, port)| status(address, port)).unwrap_or_default());
+    if let Some((address, port)) = admin {
+        match status(address, port) {
+            Ok(status) => {
+                findings.extend(problems(&status));
+                findings.extend(keys_by_now(&status, names, max_age, s_maxage));
+            }
+            Err(finding) => findings.push(finding),
+        }
+    }
     if let Some(issuer) = issuer {
         findings.extend(outside(&issuer).into_iter().map(as_seen_from_here));
     }
     findings
+}
+
+fn is_expected(issuer: &str, expected: Option<&str>) -> Finding {
+    match expected {
+        Some(expected) if expected != issuer => {
+            let says = format!("the API server's issuer is {issuer}, and ISSUER is {expected}");
+            Finding::failure("issuer", says, Reason::IssuerMismatch.hint())
+        }
+        Some(_) => Finding::ok("issuer", format!("{issuer}, which is ISSUER")),
+        None => {
+            let what_to_do = "set ISSUER to it, so that the gateway says when it changes";
+            Finding::warning("issuer", format!("{issuer}, and ISSUER is not set"), what_to_do)
+        }
+    }
 }
 
 /// The document as upstream sends it.
@@ -112,8 +126,8 @@ fn own_token(text: &str, issuer: &str, keys: &[Value]) -> Vec<Finding> {
     about_it.map(|finding| Finding { subject: "own-token", ..finding }).collect()
 }
 
-/// What the gateway beside it says is wrong, and since when it serves each key.
-fn status(address: Option<IpAddr>, port: u16) -> Vec<Finding> {
+/// `/status` of the gateway beside it.
+fn status(address: Option<IpAddr>, port: u16) -> Result<Value, Finding> {
     let address = address.filter(|it| !it.is_unspecified());
     let at = SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port);
     let agent = ureq::Agent::config_builder()
@@ -127,26 +141,75 @@ fn status(address: Option<IpAddr>, port: u16) -> Vec<Finding> {
         let body = answer.body_mut().with_config().limit(1 << 20).read_to_vec().ok()?;
         serde_json::from_slice::<Value>(&body).ok()
     });
-    let Some(status) = status else {
+    status.ok_or_else(|| {
         let what_to_do = "run it in the gateway's pod: kubectl exec deploy/kube-issuer-gateway -- \
                           /kube-issuer-gateway doctor";
-        return vec![Finding::warning("status", format!("no gateway answers at {at}"), what_to_do)];
-    };
-    let list = |name| status.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |value: &Value, name| {
-        value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
+        Finding::warning("status", format!("no gateway answers at {at}"), what_to_do)
+    })
+}
+
+fn list<'a>(status: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    status.get(name).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What the gateway beside it says is wrong.
+fn problems(status: &Value) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for problem in list("problems") {
-        let says = [text(&problem, "document"), text(&problem, "problem")].join(" ");
-        findings.push(Finding::warning("status", says.trim(), text(&problem, "hint")));
+    for problem in list(status, "problems") {
+        let says = [text(problem, "document"), text(problem, "problem")].join(" ");
+        findings.push(Finding::warning("status", says.trim(), text(problem, "hint")));
     }
     if findings.is_empty() {
         findings.push(Finding::ok("status", "the gateway beside it has no problem"));
     }
-    for key in list("keys") {
-        let says = format!("{} is served since {}", text(&key, "kid"), text(&key, "first_seen"));
-        findings.push(Finding::ok("key", says));
+    findings
+}
+
+/// Who can be expected to have each key by now: is it safe to sign with it?
+fn keys_by_now(
+    status: &Value,
+    names: &[&'static str],
+    max_age: Duration,
+    s_maxage: Duration,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for key in list(status, "keys") {
+        let (kid, since) = (text(key, "kid"), text(key, "first_seen"));
+        let Ok(first_seen) = humantime::parse_rfc3339(since) else { continue };
+        let served = SystemTime::now().duration_since(first_seen).unwrap_or_default();
+        let (mut late, mut unknown) = (Vec::new(), Vec::new());
+        for party in chosen(names) {
+            let found = new_key::new_key(party, Some(max_age), Some(s_maxage), Some(served));
+            match found.has_key {
+                HasKey::In(left) => late.push(format!("{} ({} s)", found.party, left.as_secs())),
+                HasKey::Unknown => unknown.push(found.party),
+                HasKey::Yes | HasKey::Never => {}
+            }
+        }
+        let not_known = if unknown.is_empty() {
+            String::new()
+        } else {
+            format!("; when {} look is not known", unknown.join(", "))
+        };
+        let says = format!("{kid} is served by this pod since {since} at least");
+        if !names.is_empty() {
+            let each = chosen(names).map(|party| {
+                let why = new_key::new_key(party, Some(max_age), Some(s_maxage), Some(served)).why;
+                Finding::ok(party.name, format!("{kid}: {}", why.trim_end_matches('.')))
+            });
+            findings.extend(each);
+        }
+        findings.push(if late.is_empty() {
+            Finding::ok("key", format!("{says}, long enough for all that are known{not_known}"))
+        } else {
+            let says = format!("{says}: perhaps not yet seen by {}{not_known}", late.join(", "));
+            let what_to_do = "if it is new, wait so long before you sign with it";
+            Finding::warning("key", says, what_to_do)
+        });
     }
     findings
 }

@@ -10,7 +10,9 @@ pub(crate) mod arguments;
 mod chain;
 mod documents;
 mod finding;
+mod forecast;
 mod inside;
+mod new_key;
 pub(crate) mod relying_parties;
 mod token;
 mod visit;
@@ -31,6 +33,8 @@ use crate::upstream;
 use crate::url::{is_internal, parts};
 use arguments::Options;
 use finding::Finding;
+use forecast::{Forecast, Seen, Verdict};
+use relying_parties::{RELYING_PARTIES, RelyingParty};
 use visit::{Answer, Server, Trust};
 
 /// The longest file that `--ca` and `--token` may name.
@@ -50,9 +54,9 @@ pub(crate) fn run(options: &Options, config: Result<Config, Mistakes>) -> Result
     let roots = roots(options)?;
     let findings = match &options.issuer {
         Some(issuer) => outside(issuer, options, &roots, token.as_deref()),
-        None => {
-            inside::findings(config, |issuer| outside(issuer, options, &roots, token.as_deref()))
-        }
+        None => inside::findings(config, &options.relying_parties, |issuer| {
+            outside(issuer, options, &roots, token.as_deref())
+        }),
     };
     let is_good = finding::is_good(&findings);
     let text = if options.json { finding::json(&findings) } else { finding::text(&findings) };
@@ -135,10 +139,68 @@ fn outside(
     ));
     let Some(keys) = keys else { return findings };
     if let Some(token) = token {
-        let issuer = discovery.get("issuer").and_then(Value::as_str).unwrap_or(issuer);
-        findings.extend(token::findings(token, issuer, &keys, SystemTime::now()));
+        let published = discovery.get("issuer").and_then(Value::as_str).unwrap_or(issuer);
+        findings.extend(token::findings(token, published, &keys, SystemTime::now()));
+    }
+    let kid = token.and_then(token::kid_of);
+    let seen = Seen {
+        issuer,
+        discovery: &discovery,
+        discovery_answer: as_seen(&got),
+        keys: &keys,
+        keys_answer: as_seen(&got_keys),
+        signing_kid: kid.as_deref(),
+    };
+    findings.extend(foreseen(&seen, &options.relying_parties));
+    findings
+}
+
+fn as_seen(answer: &Answer) -> forecast::Answer<'_> {
+    forecast::Answer {
+        content_type: answer.header("Content-Type"),
+        content_encoding: answer.header("Content-Encoding"),
+        // None is followed.
+        redirect: None,
+        took: answer.took,
+        bytes: answer.body.len(),
+    }
+}
+
+/// What each relying party will make of it. What one of those that were named refuses is a failure; of all that
+/// there are, a cluster uses a few, so there it is a warning.
+fn foreseen(seen: &Seen<'_>, named: &[&'static str]) -> Vec<Finding> {
+    let parties: Vec<_> = chosen(named).collect();
+    let mut findings = Vec::new();
+    let mut accept = Vec::new();
+    for Forecast { party, verdict, why, what_to_do } in forecast::forecast(seen, &parties) {
+        let why = why.trim_end_matches('.');
+        match verdict {
+            Verdict::Accepts if !named.is_empty() => {
+                let measured = relying_parties::named(party).map_or("", |it| it.measured);
+                findings.push(Finding::ok(party, format!("{why} (measured: {measured})")));
+            }
+            Verdict::Accepts => accept.push(party),
+            Verdict::Refuses if !named.is_empty() => {
+                findings.push(Finding::failure(party, why, what_to_do));
+            }
+            Verdict::Refuses => {
+                let why = format!("would refuse: {why}");
+                findings.push(Finding::warning(party, why, what_to_do));
+            }
+            Verdict::Warns => findings.push(Finding::warning(party, why, what_to_do)),
+        }
+    }
+    if !accept.is_empty() {
+        let says = format!("nothing is known against it for {}", accept.join(", "));
+        findings.push(Finding::ok("relying-party", says));
     }
     findings
+}
+
+/// The relying parties of these names, or all.
+fn chosen(names: &[&'static str]) -> impl Iterator<Item = &'static RelyingParty> {
+    let is_chosen = |party: &&RelyingParty| names.is_empty() || names.contains(&party.name);
+    RELYING_PARTIES.iter().filter(is_chosen)
 }
 
 /// The path of a URL, which is known to be one, without its query.

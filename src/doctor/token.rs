@@ -47,6 +47,11 @@ pub(super) fn findings(token: &str, issuer: &str, keys: &[Value], now: SystemTim
     findings
 }
 
+/// The kid of a token's key.
+pub(super) fn kid_of(token: &str) -> Option<String> {
+    Jwt::parse(token.trim())?.kid().map(ToOwned::to_owned)
+}
+
 fn signature(jwt: &Jwt<'_>, keys: &[Value]) -> Finding {
     let Some(its) = jwt.kid() else {
         let what_to_do = "kube-apiserver names its key by kid: find out who signed it";

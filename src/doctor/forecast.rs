@@ -1,0 +1,353 @@
+//! Pure: which relying parties accept what an issuer publishes.
+//!
+//! A forecast is made from both documents and how they were answered, and from what is known of
+//! each relying party (`relying_parties`). It says nothing about what is wrong for everybody, such
+//! as a document that is not JSON. No network, no output: values from outside are cut to
+//! [`LONGEST_VALUE`] characters, and are escaped by whoever prints them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Uri;
+use serde_json::Value;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+
+use crate::doctor::relying_parties::{KeyTrait, RelyingParty, Spoils, Want};
+use crate::documents::kid;
+
+/// The longest value from outside in a sentence, in characters.
+const LONGEST_VALUE: usize = 200;
+
+/// How one of the documents was answered, to a request without `Accept-Encoding`.
+pub(crate) struct Answer<'a> {
+    pub(crate) content_type: Option<&'a str>,
+    pub(crate) content_encoding: Option<&'a str>,
+    /// The status of the first redirect, if there was one.
+    pub(crate) redirect: Option<u16>,
+    /// Until the last byte, redirects included.
+    pub(crate) took: Duration,
+    /// Of the body, without its encoding.
+    pub(crate) bytes: usize,
+}
+
+/// What was seen.
+pub(crate) struct Seen<'a> {
+    /// As the relying party is configured.
+    pub(crate) issuer: &'a str,
+    pub(crate) discovery: &'a Value,
+    pub(crate) discovery_answer: Answer<'a>,
+    pub(crate) keys: &'a [Value],
+    pub(crate) keys_answer: Answer<'a>,
+    /// The kid of the key that signs now, from a token. Without it, a key that is refused is only
+    /// a warning as long as there are others.
+    pub(crate) signing_kid: Option<&'a str>,
+}
+
+/// In the order of their weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    Accepts,
+    /// Some tokens, older versions, or with no margin.
+    Warns,
+    /// Every token, or each of the key that signs now.
+    Refuses,
+}
+
+impl Verdict {
+    /// The word in the output.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Accepts => "accepts",
+            Self::Warns => "warns",
+            Self::Refuses => "refuses",
+        }
+    }
+}
+
+/// One line of what was foreseen.
+#[derive(Debug)]
+pub(crate) struct Forecast {
+    /// Its name on the command line.
+    pub(crate) party: &'static str,
+    pub(crate) verdict: Verdict,
+    /// A sentence.
+    pub(crate) why: String,
+    /// A sentence; empty for [`Verdict::Accepts`].
+    pub(crate) what_to_do: &'static str,
+}
+
+/// What each of `parties` will refuse, in their order; a line of its own for each reason, and one
+/// that it accepts all for a party without any.
+pub(crate) fn forecast(seen: &Seen<'_>, parties: &[&'static RelyingParty]) -> Vec<Forecast> {
+    let keys: Vec<_> = traits_of(seen.keys);
+    let mut lines = Vec::new();
+    for party in parties {
+        let before = lines.len();
+        let mut say = |(verdict, why, what_to_do)| {
+            lines.push(Forecast { party: party.name, verdict, why, what_to_do });
+        };
+        if let Some(found) = another_issuer(seen) {
+            say(found);
+        }
+        for want in party.wants {
+            if let Some(found) = unmet(want, party, seen, &keys) {
+                say(found);
+            }
+        }
+        if lines.len() == before {
+            let why = format!("{} {} accepts this.", party.product, party.version);
+            let what_to_do = "";
+            lines.push(Forecast { party: party.name, verdict: Verdict::Accepts, why, what_to_do });
+        }
+    }
+    lines
+}
+
+type Found = (Verdict, String, &'static str);
+
+/// Measured with each: those that do not compare the document's issuer compare the token's `iss`,
+/// which is the same.
+fn another_issuer(seen: &Seen<'_>) -> Option<Found> {
+    let published = seen.discovery.get("issuer").and_then(Value::as_str)?;
+    (published != seen.issuer).then(|| {
+        let why = format!(
+            "It is configured with the issuer {}, and the document and the tokens say {}: they \
+             must be the same, a slash at the end included.",
+            cut(seen.issuer),
+            cut(published)
+        );
+        (Verdict::Refuses, why, "Configure the relying party with the published issuer.")
+    })
+}
+
+fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]) -> Option<Found> {
+    let answers = answers(party, seen);
+    let refuses = |why, what_to_do| Some((Verdict::Refuses, why, what_to_do));
+    match *want {
+        Want::KeySetBytes(limit) => (seen.keys_answer.bytes > limit).then(|| {
+            let bytes = seen.keys_answer.bytes;
+            let why = format!("The key set has {bytes} bytes, and it reads {limit} at most.");
+            (Verdict::Refuses, why, "Publish fewer keys, and without white space.")
+        }),
+        Want::KeySetWithin(limit) => slow("key set", &seen.keys_answer, limit),
+        Want::DiscoveryWithin(limit) => slow("discovery document", &seen.discovery_answer, limit),
+        Want::NoRedirect(statuses) => answers.into_iter().find_map(|(name, answer)| {
+            let status =
+                answer.redirect.filter(|it| statuses.is_empty() || statuses.contains(it))?;
+            let why =
+                format!("The {name} is behind a redirect ({status}), which it does not follow.");
+            refuses(why, "Answer with the document itself.")
+        }),
+        Want::NoEncoding => answers.into_iter().find_map(|(name, answer)| {
+            let encoding = answer.content_encoding.filter(|it| *it != "identity")?;
+            let encoding = cut(encoding);
+            let why = format!("The {name} is compressed ({encoding}), which it did not ask for.");
+            refuses(why, "Do not compress for those who send no Accept-Encoding.")
+        }),
+        Want::JsonDiscovery => not_json("discovery document", &seen.discovery_answer),
+        Want::JsonKeySet => not_json("key set", &seen.keys_answer),
+        Want::Discovery(member) => seen.discovery.get(member).is_none().then(|| {
+            let why = format!("The discovery document has no {member}.");
+            (Verdict::Refuses, why, "Add the member, with DISCOVERY_DEFAULTS at the gateway.")
+        }),
+        Want::Algorithms(accepted) => {
+            let is_other = |key: &Traits<'_>| key.alg.is_some_and(|alg| !accepted.contains(&alg));
+            let found: Vec<_> = keys.iter().filter(|key| is_other(key)).collect();
+            let why = format!("It accepts {} only, not {}.", accepted.join(", "), named(&found));
+            by_key(&found, seen, why, "Sign with an algorithm that it accepts.")
+        }
+        Want::KeyTypes(accepted) => {
+            let is_other = |key: &Traits<'_>| key.kty.is_none_or(|kty| !accepted.contains(&kty));
+            let found: Vec<_> = keys.iter().filter(|key| is_other(key)).collect();
+            let why =
+                format!("It accepts {} keys only, not {}.", accepted.join(" and "), named(&found));
+            by_key(&found, seen, why, "Sign with a key of a type that it accepts.")
+        }
+        Want::AtMost(limit, kty) => {
+            let count = keys.iter().filter(|key| key.kty == Some(kty)).count();
+            (count > limit).then(|| {
+                let why = format!("There are {count} {kty} keys, and it takes {limit} at most.");
+                (Verdict::Refuses, why, "Publish fewer keys.")
+            })
+        }
+        Want::FirstKeys(limit) => {
+            let found: Vec<_> = keys.iter().skip(limit).collect();
+            let why = format!("It reads the first {limit} keys, and so not {}.", named(&found));
+            by_key(&found, seen, why, "Publish fewer keys.")
+        }
+        Want::NoPortNoQuery => {
+            let uri: Option<Uri> = seen.issuer.parse().ok();
+            let what = match uri.as_ref() {
+                Some(uri) if uri.port().is_some() => "a port",
+                Some(uri) if uri.query().is_some() => "a query",
+                _ => return None,
+            };
+            let why = format!("The issuer {} has {what}.", cut(seen.issuer));
+            refuses(why, "Use an issuer without port and query.")
+        }
+        Want::KeyWithout { quality, spoils, of } => {
+            let has_it = |key: &&Traits<'_>| key.found.contains(&quality);
+            let found: Vec<_> = keys.iter().filter(has_it).collect();
+            if found.is_empty() {
+                return None;
+            }
+            let which = of.map_or_else(|| "It".to_owned(), |of| format!("{} {of}", party.product));
+            let named = named(&found);
+            let what = quality.in_words();
+            let what_to_do = quality.what_to_do();
+            let (verdict, why, what_to_do) = match spoils {
+                Spoils::Set => {
+                    let why = format!("{which} refuses the whole key set for {named}: {what}.");
+                    (Verdict::Refuses, why, what_to_do)
+                }
+                Spoils::Key => {
+                    let why = format!("{which} cannot use {named}: {what}.");
+                    by_key(&found, seen, why, what_to_do)?
+                }
+            };
+            Some((if of.is_some() { Verdict::Warns } else { verdict }, why, what_to_do))
+        }
+    }
+}
+
+/// More than half of the limit is a warning: the relying party may be further away.
+fn slow(name: &str, answer: &Answer<'_>, limit: Duration) -> Option<Found> {
+    let verdict = if answer.took > limit { Verdict::Refuses } else { Verdict::Warns };
+    (answer.took > limit / 2).then(|| {
+        let took = answer.took;
+        let why = format!("The {name} took {took:.1?}, and it waits {limit:?} at most.");
+        (verdict, why, "Bring the answer nearer: a cache, or a gateway in the same region.")
+    })
+}
+
+fn not_json(name: &str, answer: &Answer<'_>) -> Option<Found> {
+    let media_type = answer.content_type.unwrap_or("none");
+    (!is_json(media_type)).then(|| {
+        let why = format!("The Content-Type of the {name} is {}.", cut(media_type));
+        (Verdict::Refuses, why, "Serve it with the media type of JSON that it has.")
+    })
+}
+
+/// The answers that the party reads.
+fn answers<'a>(party: &RelyingParty, seen: &'a Seen<'a>) -> Vec<(&'static str, &'a Answer<'a>)> {
+    let mut answers = vec![("key set", &seen.keys_answer)];
+    if party.reads_discovery {
+        answers.insert(0, ("discovery document", &seen.discovery_answer));
+    }
+    answers
+}
+
+/// A verdict on tokens of the keys in `found`, none of which the party accepts.
+fn by_key(
+    found: &[&Traits<'_>],
+    seen: &Seen<'_>,
+    why: String,
+    what_to_do: &'static str,
+) -> Option<Found> {
+    let signs = |key: &&&Traits<'_>| seen.signing_kid.is_some() && key.kid == seen.signing_kid;
+    let every = found.len() == seen.keys.len();
+    match found.iter().find(signs) {
+        _ if found.is_empty() => None,
+        Some(_) => Some((Verdict::Refuses, why, what_to_do)),
+        None if every => Some((Verdict::Refuses, why, what_to_do)),
+        None => Some((Verdict::Warns, why, what_to_do)),
+    }
+}
+
+/// `the key "a" (kty RSA, alg RS256)`, and how many more there are.
+fn named(found: &[&Traits<'_>]) -> String {
+    let Some(first) = found.first() else { return "any key".to_owned() };
+    let kid = first.kid.map_or_else(|| "without kid".to_owned(), |kid| format!("{:?}", cut(kid)));
+    let kty = cut(first.kty.unwrap_or("none"));
+    let alg = first.alg.map(|alg| format!(", alg {}", cut(alg))).unwrap_or_default();
+    match found.len() {
+        1 => format!("the key {kid} (kty {kty}{alg})"),
+        count => format!("{count} keys, {kid} (kty {kty}{alg}) the first"),
+    }
+}
+
+/// A key as far as it matters here.
+struct Traits<'a> {
+    kid: Option<&'a str>,
+    kty: Option<&'a str>,
+    /// From `alg`, else from the type of the key where that leaves one: RFC 7518 §3.1.
+    alg: Option<&'a str>,
+    found: Vec<KeyTrait>,
+}
+
+fn traits_of(keys: &[Value]) -> Vec<Traits<'_>> {
+    let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
+    let identity = |key| (kid(key), member(key, "kty"));
+    for key in keys {
+        if !seen.insert(identity(key)) {
+            twice.insert(identity(key));
+        }
+    }
+    let traits = |key| Traits {
+        kid: kid(key),
+        kty: member(key, "kty"),
+        alg: member(key, "alg").or_else(|| alg_of_type(key)),
+        found: found_in(key, twice.contains(&identity(key))),
+    };
+    keys.iter().map(traits).collect()
+}
+
+fn found_in(key: &Value, is_twice: bool) -> Vec<KeyTrait> {
+    let (kty, crv) = (member(key, "kty"), member(key, "crv"));
+    let is_ec = kty == Some("EC");
+    let known = |crv| ["P-256", "P-384", "P-521", "secp256k1"].contains(&crv);
+    let checks = [
+        (KeyTrait::UnknownType, !matches!(kty, Some("RSA" | "EC" | "OKP" | "oct"))),
+        (KeyTrait::UnknownCurve, is_ec && !crv.is_some_and(known)),
+        (KeyTrait::P521, is_ec && crv == Some("P-521")),
+        (KeyTrait::RsaWithoutAlg, kty == Some("RSA") && key.get("alg").is_none()),
+        (KeyTrait::EcWithoutAlg, is_ec && key.get("alg").is_none()),
+        (KeyTrait::NullAlg, key.get("alg").is_some_and(Value::is_null)),
+        (KeyTrait::BrokenX5c, key.get("x5c").is_some_and(|chain| !is_chain(chain))),
+        (KeyTrait::Twice, is_twice),
+    ];
+    checks.into_iter().filter_map(|(quality, has_it)| has_it.then_some(quality)).collect()
+}
+
+fn member<'a>(key: &'a Value, name: &str) -> Option<&'a str> {
+    key.get(name).and_then(Value::as_str)
+}
+
+fn alg_of_type(key: &Value) -> Option<&'static str> {
+    match (member(key, "kty")?, member(key, "crv")) {
+        ("EC", Some("P-256")) => Some("ES256"),
+        ("EC", Some("P-384")) => Some("ES384"),
+        ("EC", Some("P-521")) => Some("ES512"),
+        _ => None,
+    }
+}
+
+/// Whether it is an array of certificates in base64: RFC 7517 §4.7.
+fn is_chain(chain: &Value) -> bool {
+    let is_certificate = |it: &Value| {
+        let der = it.as_str().and_then(|text| STANDARD.decode(text).ok());
+        der.is_some_and(|der| Certificate::from_der(&der).is_ok())
+    };
+    chain.as_array().is_some_and(|chain| !chain.is_empty() && chain.iter().all(is_certificate))
+}
+
+/// `application/json`, or another type of JSON (RFC 6839 §3.1), with any parameters.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+/// A value from outside, for a sentence.
+fn cut(value: &str) -> String {
+    if value.chars().nth(LONGEST_VALUE).is_none() {
+        return value.to_owned();
+    }
+    let kept: String = value.chars().take(LONGEST_VALUE - 1).collect();
+    format!("{kept}…")
+}
+
+#[cfg(test)]
+mod tests;
