@@ -52,11 +52,11 @@ pub(crate) fn run(options: &Options, config: Result<Config, Mistakes>) -> Result
     let token = options.token.as_deref().map(|path| read("--token", path)).transpose()?;
     let token = token.map(|token| String::from_utf8_lossy(&token).into_owned());
     let roots = roots(options)?;
-    let findings = match &options.issuer {
-        Some(issuer) => outside(issuer, options, &roots, token.as_deref()),
-        None => inside::findings(config, &options.relying_parties, |issuer| {
-            outside(issuer, options, &roots, token.as_deref())
+    let findings = match (&options.issuer, &options.url) {
+        (None, None) => inside::findings(config, &options.relying_parties, |issuer| {
+            outside(Some(issuer), options, &roots, token.as_deref())
         }),
+        (issuer, _) => outside(issuer.as_deref(), options, &roots, token.as_deref()),
     };
     let is_good = finding::is_good(&findings);
     let text = if options.json { finding::json(&findings) } else { finding::text(&findings) };
@@ -90,14 +90,14 @@ fn roots(options: &Options) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// What a relying party outside the cluster sees of `issuer`.
+/// What a relying party outside the cluster sees of `issuer`; without one, of what `--url` has.
 fn outside(
-    issuer: &str,
+    issuer: Option<&str>,
     options: &Options,
     roots: &RootCertStore,
     token: Option<&str>,
 ) -> Vec<Finding> {
-    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    let base = issuer.map_or("", |issuer| issuer.strip_suffix('/').unwrap_or(issuer));
     let asked = options.url.as_ref().map_or_else(
         || format!("{base}{DISCOVERY_PATH}"),
         |url| format!("{url}{}{DISCOVERY_PATH}", path_of(base)),
@@ -138,13 +138,13 @@ fn outside(
         again.as_ref().map(Result::as_ref),
     ));
     let Some(keys) = keys else { return findings };
+    let published = discovery.get("issuer").and_then(Value::as_str).unwrap_or_default();
     if let Some(token) = token {
-        let published = discovery.get("issuer").and_then(Value::as_str).unwrap_or(issuer);
         findings.extend(token::findings(token, published, &keys, SystemTime::now()));
     }
     let kid = token.and_then(token::kid_of);
     let seen = Seen {
-        issuer,
+        issuer: issuer.unwrap_or(published),
         discovery: &discovery,
         discovery_answer: as_seen(&got),
         keys: &keys,

@@ -346,7 +346,7 @@ fn beside_a_gateway_it_says_what_that_says_of_itself() {
     eventually("its problem", || {
         let ended = Gateway::builder(&api).set("ADMIN_PORT", &port).arg("doctor").run();
         ended.stdout.contains("warning  status        issuer-mismatch")
-            && ended.stdout.contains(&format!("{} is served since", api.kid()))
+            && ended.stdout.contains(&format!("{} is served by this pod since", api.kid()))
     });
 }
 
