@@ -15,7 +15,7 @@ Goes the way of an anonymous relying party, and says what each will refuse.
 usage: kube-issuer-gateway doctor [ISSUER] [OPTION...]
 
 Without ISSUER, in the gateway's pod: checks token, CA and API server by the settings of the
-environment, then the cluster's issuer as it is seen from here.
+environment, then the cluster's issuer as it is seen from here. With --url alone: what is there.
 
   --for NAME,...             only what these relying parties want (all by default)
   --ca FILE                  CAs in PEM that relying parties trust, in the place of public ones

@@ -75,8 +75,12 @@ pub(super) fn answer(kind: Kind, answer: &Answer, is_public: bool) -> (Vec<Findi
     (findings, true)
 }
 
-/// Findings about the discovery document for the issuer `asked`, and the document with its `jwks_uri`.
-pub(super) fn discovery(body: &[u8], asked: &str) -> (Vec<Finding>, Option<(Value, String)>) {
+/// Findings about the discovery document for the issuer `asked`, if it is known, and the document with its
+/// `jwks_uri`.
+pub(super) fn discovery(
+    body: &[u8],
+    asked: Option<&str>,
+) -> (Vec<Finding>, Option<(Value, String)>) {
     let value = match crate::json::parse(body) {
         Ok(value) if value.is_object() => value,
         Ok(_) => {
@@ -88,12 +92,15 @@ pub(super) fn discovery(body: &[u8], asked: &str) -> (Vec<Finding>, Option<(Valu
             return (vec![failure], None);
         }
     };
-    let mut findings = vec![match value.get("issuer").and_then(Value::as_str) {
-        Some(issuer) if issuer == asked => {
+    let mut findings = vec![match (value.get("issuer").and_then(Value::as_str), asked) {
+        (Some(issuer), Some(asked)) if issuer == asked => {
             Finding::ok("issuer", format!("{issuer}, byte for byte"))
         }
-        Some(issuer) => differs(asked, issuer),
-        None => Finding::failure("issuer", "the document has no issuer", CHECK_SERVER),
+        (Some(issuer), Some(asked)) => differs(asked, issuer),
+        (Some(issuer), None) => {
+            Finding::ok("issuer", format!("{issuer}, and none to compare with"))
+        }
+        (None, _) => Finding::failure("issuer", "the document has no issuer", CHECK_SERVER),
     }];
     let jwks_uri = value.get("jwks_uri").and_then(Value::as_str).map(ToOwned::to_owned);
     let Some(jwks_uri) = jwks_uri else {
@@ -275,7 +282,7 @@ mod tests {
             ("https://ä", "https://ö", "from byte 9 on \"ö\" and not \"ä\""),
         ] {
             let body = format!(r#"{{"issuer":"{issuer}","jwks_uri":"https://a.example/k"}}"#);
-            let (findings, _) = discovery(body.as_bytes(), asked);
+            let (findings, _) = discovery(body.as_bytes(), Some(asked));
             assert!(findings[0].says.contains(expected), "{asked} {issuer}: {findings:?}");
             assert_eq!(findings[0].level, Level::Failure);
         }
@@ -290,7 +297,7 @@ mod tests {
             ("http://a.example/k", false),
         ] {
             let body = format!(r#"{{"issuer":"https://a.example","jwks_uri":"{uri}"}}"#);
-            let (findings, _) = discovery(body.as_bytes(), "https://a.example");
+            let (findings, _) = discovery(body.as_bytes(), Some("https://a.example"));
             assert_eq!(is_good(&findings), is_good_one, "{uri}: {findings:?}");
         }
     }

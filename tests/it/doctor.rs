@@ -308,6 +308,9 @@ fn by_url_it_asks_the_service_and_no_other_host() {
     };
     assert_good(&doctor("https://issuer.example"));
     assert_failure(&doctor("https://issuer.example/"), "without the slash at the end");
+    let alone = Gateway::builder(&api).arg("doctor").arg("--url").arg(&url).run();
+    assert_good(&alone);
+    assert!(alone.stdout.contains("https://issuer.example, and none to compare with"));
 }
 
 #[test]
