@@ -56,17 +56,6 @@ pub(crate) enum Verdict {
     Refuses,
 }
 
-impl Verdict {
-    /// The word in the output.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Accepts => "accepts",
-            Self::Warns => "warns",
-            Self::Refuses => "refuses",
-        }
-    }
-}
-
 /// One line of what was foreseen.
 #[derive(Debug)]
 pub(crate) struct Forecast {
@@ -123,9 +112,14 @@ fn another_issuer(seen: &Seen<'_>) -> Option<Found> {
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "an arm for each want")]
 fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]) -> Option<Found> {
-    let answers = answers(party, seen);
-    let refuses = |why, what_to_do| Some((Verdict::Refuses, why, what_to_do));
+    let find = |unfit: Unfit<'_>| {
+        answers(party, seen).into_iter().find_map(|(name, answer)| {
+            let (what, what_to_do) = unfit(answer)?;
+            Some((Verdict::Refuses, format!("The {name} is {what}."), what_to_do))
+        })
+    };
     match *want {
         Want::KeySetBytes(limit) => (seen.keys_answer.bytes > limit).then(|| {
             let bytes = seen.keys_answer.bytes;
@@ -134,19 +128,8 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
         }),
         Want::KeySetWithin(limit) => slow("key set", &seen.keys_answer, limit),
         Want::DiscoveryWithin(limit) => slow("discovery document", &seen.discovery_answer, limit),
-        Want::NoRedirect(statuses) => answers.into_iter().find_map(|(name, answer)| {
-            let status =
-                answer.redirect.filter(|it| statuses.is_empty() || statuses.contains(it))?;
-            let why =
-                format!("The {name} is behind a redirect ({status}), which it does not follow.");
-            refuses(why, "Answer with the document itself.")
-        }),
-        Want::NoEncoding => answers.into_iter().find_map(|(name, answer)| {
-            let encoding = answer.content_encoding.filter(|it| *it != "identity")?;
-            let encoding = cut(encoding);
-            let why = format!("The {name} is compressed ({encoding}), which it did not ask for.");
-            refuses(why, "Do not compress for those who send no Accept-Encoding.")
-        }),
+        Want::NoRedirect(statuses) => find(&|answer| redirected(answer, statuses)),
+        Want::NoEncoding => find(&encoded),
         Want::JsonDiscovery => not_json("discovery document", &seen.discovery_answer),
         Want::JsonKeySet => not_json("key set", &seen.keys_answer),
         Want::Discovery(member) => seen.discovery.get(member).is_none().then(|| {
@@ -173,44 +156,60 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
                 (Verdict::Refuses, why, "Publish fewer keys.")
             })
         }
+        Want::Keys(limit) => (keys.len() > limit).then(|| {
+            let why = format!("There are {} keys, and it takes {limit} at most.", keys.len());
+            (Verdict::Refuses, why, "Publish fewer keys.")
+        }),
         Want::FirstKeys(limit) => {
             let found: Vec<_> = keys.iter().skip(limit).collect();
             let why = format!("It reads the first {limit} keys, and so not {}.", named(&found));
             by_key(&found, seen, why, "Publish fewer keys.")
         }
-        Want::NoPortNoQuery => {
-            let uri: Option<Uri> = seen.issuer.parse().ok();
-            let what = match uri.as_ref() {
-                Some(uri) if uri.port().is_some() => "a port",
-                Some(uri) if uri.query().is_some() => "a query",
-                _ => return None,
-            };
-            let why = format!("The issuer {} has {what}.", cut(seen.issuer));
-            refuses(why, "Use an issuer without port and query.")
-        }
+        Want::NoPortNoQuery => port_or_query(seen.issuer),
         Want::KeyWithout { quality, spoils, of } => {
             let has_it = |key: &&Traits<'_>| key.found.contains(&quality);
             let found: Vec<_> = keys.iter().filter(has_it).collect();
-            if found.is_empty() {
-                return None;
-            }
             let which = of.map_or_else(|| "It".to_owned(), |of| format!("{} {of}", party.product));
-            let named = named(&found);
-            let what = quality.in_words();
-            let what_to_do = quality.what_to_do();
+            let (named, what) = (named(&found), quality.in_words());
             let (verdict, why, what_to_do) = match spoils {
+                _ if found.is_empty() => return None,
                 Spoils::Set => {
                     let why = format!("{which} refuses the whole key set for {named}: {what}.");
-                    (Verdict::Refuses, why, what_to_do)
+                    (Verdict::Refuses, why, quality.what_to_do())
                 }
                 Spoils::Key => {
                     let why = format!("{which} cannot use {named}: {what}.");
-                    by_key(&found, seen, why, what_to_do)?
+                    by_key(&found, seen, why, quality.what_to_do())?
                 }
             };
             Some((if of.is_some() { Verdict::Warns } else { verdict }, why, what_to_do))
         }
     }
+}
+
+/// What an answer is that a relying party cannot read, and what to do about it.
+type Unfit<'a> = &'a dyn Fn(&Answer<'_>) -> Option<(String, &'static str)>;
+
+fn redirected(answer: &Answer<'_>, statuses: &[u16]) -> Option<(String, &'static str)> {
+    let status = answer.redirect.filter(|it| statuses.is_empty() || statuses.contains(it))?;
+    let what = format!("behind a redirect ({status}), which it does not follow");
+    Some((what, "Answer with the document itself."))
+}
+
+fn encoded(answer: &Answer<'_>) -> Option<(String, &'static str)> {
+    let encoding = answer.content_encoding.filter(|it| *it != "identity")?;
+    let what = format!("compressed ({}), which it did not ask for", cut(encoding));
+    Some((what, "Do not compress for those who send no Accept-Encoding."))
+}
+
+fn port_or_query(issuer: &str) -> Option<Found> {
+    let uri: Uri = issuer.parse().ok()?;
+    let what = match uri.port() {
+        Some(_) => "a port",
+        None => uri.query().map(|_| "a query")?,
+    };
+    let why = format!("The issuer {} has {what}.", cut(issuer));
+    Some((Verdict::Refuses, why, "Use an issuer without port and query."))
 }
 
 /// More than half of the limit is a warning: the relying party may be further away.
@@ -282,7 +281,7 @@ fn traits_of(keys: &[Value]) -> Vec<Traits<'_>> {
     let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
     let identity = |key| (kid(key), member(key, "kty"));
     for key in keys {
-        if !seen.insert(identity(key)) {
+        if kid(key).is_some() && !seen.insert(identity(key)) {
             twice.insert(identity(key));
         }
     }

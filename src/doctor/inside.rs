@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::finding::{Finding, Level};
 use super::new_key::{self, HasKey};
-use super::{chosen, token};
+use super::relying_parties::chosen;
+use super::token;
 use crate::config::{Config, Mistakes};
 use crate::documents::{self, Kind};
 use crate::reason::Reason;

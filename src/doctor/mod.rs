@@ -34,7 +34,7 @@ use crate::url::{is_internal, parts};
 use arguments::Options;
 use finding::Finding;
 use forecast::{Forecast, Seen, Verdict};
-use relying_parties::{RELYING_PARTIES, RelyingParty};
+use relying_parties::chosen;
 use visit::{Answer, Server, Trust};
 
 /// The longest file that `--ca` and `--token` may name.
@@ -195,12 +195,6 @@ fn foreseen(seen: &Seen<'_>, named: &[&'static str]) -> Vec<Finding> {
         findings.push(Finding::ok("relying-party", says));
     }
     findings
-}
-
-/// The relying parties of these names, or all.
-fn chosen(names: &[&'static str]) -> impl Iterator<Item = &'static RelyingParty> {
-    let is_chosen = |party: &&RelyingParty| names.is_empty() || names.contains(&party.name);
-    RELYING_PARTIES.iter().filter(is_chosen)
 }
 
 /// The path of a URL, which is known to be one, without its query.

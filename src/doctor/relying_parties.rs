@@ -67,6 +67,8 @@ pub(crate) enum Want {
     KeyTypes(&'static [&'static str]),
     /// This many keys at most with this `kty`.
     AtMost(usize, &'static str),
+    /// This many keys at most.
+    Keys(usize),
     /// It reads only this many keys.
     FirstKeys(usize),
     /// An issuer without a port and a query.
@@ -250,6 +252,7 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
             Want::DiscoveryWithin(NIMBUS),
             Want::KeySetWithin(NIMBUS),
             NO_308,
+            Want::NoEncoding,
             spoils_set(KeyTrait::UnknownCurve),
             spoils_set(KeyTrait::BrokenX5c),
         ],
@@ -265,6 +268,7 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
             Want::KeySetBytes(51_200),
             Want::KeySetWithin(NIMBUS),
             NO_308,
+            Want::NoEncoding,
             spoils_set(KeyTrait::UnknownCurve),
             spoils_set(KeyTrait::BrokenX5c),
         ],
@@ -309,7 +313,7 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
         version: "2.15.1",
         looks: Looks::AtOnce { cool_down: secs(30) },
         stale_look: Some(secs(30)),
-        wants: &[Want::NoRedirect(&[]), Want::KeySetWithin(secs(30))],
+        wants: &[Want::NoRedirect(&[]), Want::NoEncoding, Want::KeySetWithin(secs(30))],
         ..NOBODY
     },
     RelyingParty {
@@ -347,6 +351,7 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
         version: "3.4.0",
         looks: Looks::EveryMaxAge { at_least: secs(900) },
         wants: &[
+            Want::Keys(1000),
             spoils_set(KeyTrait::UnknownType),
             spoils_set(KeyTrait::UnknownCurve),
             spoils_set(KeyTrait::BrokenX5c),
@@ -362,7 +367,12 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
         version: "5.2.1",
         looks: AT_ONCE,
         stale_look: Some(secs(10)),
-        wants: &[Want::NoRedirect(&[]), Want::KeySetWithin(secs(3)), spoils_set(KeyTrait::NullAlg)],
+        wants: &[
+            Want::NoRedirect(&[]),
+            Want::NoEncoding,
+            Want::KeySetWithin(secs(3)),
+            spoils_set(KeyTrait::NullAlg),
+        ],
         ..NOBODY
     },
     RelyingParty {
@@ -371,7 +381,12 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
         version: "0.9.6",
         looks: AT_ONCE,
         stale_look: Some(secs(1)),
-        wants: &[Want::KeySetBytes(524_288), NO_308, spoils_key(KeyTrait::BrokenX5c)],
+        wants: &[
+            Want::KeySetBytes(524_288),
+            NO_308,
+            Want::NoEncoding,
+            spoils_key(KeyTrait::BrokenX5c),
+        ],
         ..NOBODY
     },
     RelyingParty {
@@ -380,7 +395,7 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
         version: "0.24.1",
         looks: AT_ONCE,
         stale_look: Some(secs(1)),
-        wants: &[NO_308],
+        wants: &[NO_308, Want::NoEncoding],
         ..NOBODY
     },
     RelyingParty {
@@ -389,7 +404,7 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
         version: "4.1",
         looks: AT_ONCE,
         stale_look: Some(secs(2)),
-        wants: &[Want::NoRedirect(&[]), Want::KeySetWithin(secs(30))],
+        wants: &[Want::NoRedirect(&[]), Want::NoEncoding, Want::KeySetWithin(secs(30))],
         ..NOBODY
     },
     RelyingParty {
@@ -400,6 +415,7 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
         wants: &[
             Want::JsonDiscovery,
             Want::JsonKeySet,
+            Want::NoEncoding,
             Want::Discovery("authorization_endpoint"),
             Want::Discovery("id_token_signing_alg_values_supported"),
             Want::Discovery("response_types_supported"),
@@ -420,6 +436,12 @@ pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
         ..NOBODY
     },
 ];
+
+/// Those of these names, or all where there are none.
+pub(crate) fn chosen(names: &[&'static str]) -> impl Iterator<Item = &'static RelyingParty> {
+    let is_chosen = |party: &&RelyingParty| names.is_empty() || names.contains(&party.name);
+    RELYING_PARTIES.iter().filter(is_chosen)
+}
 
 /// The relying party that is called `name` on the command line.
 pub(crate) fn named(name: &str) -> Option<&'static RelyingParty> {

@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 74] = [
+const READING_ORDER: [(&str, &str); 76] = [
     ("main", "arguments export lifecycle doctor config logging"),
     ("arguments", "export doctor doctor::arguments config"),
     (
@@ -28,14 +28,21 @@ const READING_ORDER: [(&str, &str); 74] = [
     (
         "doctor",
         "doctor::inside doctor::token doctor::documents doctor::chain doctor::visit \
-         doctor::arguments doctor::finding config upstream documents url",
+         doctor::arguments doctor::forecast doctor::relying_parties doctor::finding config upstream \
+         documents url",
     ),
-    ("doctor::inside", "doctor::token doctor::finding config upstream documents reason"),
+    (
+        "doctor::inside",
+        "doctor::token doctor::new_key doctor::relying_parties doctor::finding config upstream \
+         documents reason",
+    ),
     ("doctor::token", "doctor::finding jwt documents"),
     ("doctor::documents", "doctor::visit doctor::finding jwt documents json url"),
     ("doctor::chain", "doctor::finding upstream"),
     ("doctor::visit", "doctor::arguments upstream locks"),
     ("doctor::arguments", "doctor::relying_parties documents"),
+    ("doctor::forecast", "doctor::relying_parties documents"),
+    ("doctor::new_key", "doctor::relying_parties"),
     ("doctor::relying_parties", ""),
     ("doctor::finding", "logging"),
     ("config", "config::source config::settings config::values documents logging"),
@@ -125,7 +132,7 @@ const READING_ORDER: [(&str, &str); 74] = [
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
-const PURE: [&str; 40] = [
+const PURE: [&str; 42] = [
     "arguments",
     "export::paths",
     "export::gcp",
@@ -133,6 +140,8 @@ const PURE: [&str; 40] = [
     "doctor::documents",
     "doctor::chain",
     "doctor::arguments",
+    "doctor::forecast",
+    "doctor::new_key",
     "doctor::relying_parties",
     "doctor::finding",
     "config::names",
