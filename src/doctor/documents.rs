@@ -14,6 +14,10 @@ use crate::url::{HttpsUrl, is_internal};
 /// An answer that takes longer is late for the least patient relying party measured (Nimbus, 0.5 s).
 const SLOW: Duration = Duration::from_millis(400);
 
+/// The most keys that are named in one line, and the most lines about keys.
+const MOST_NAMED: usize = 8;
+const MOST_KEY_FINDINGS: usize = 20;
+
 /// Findings about an answer, and whether it may hold the document.
 pub(super) fn answer(kind: Kind, answer: &Answer, is_public: bool) -> (Vec<Finding>, bool) {
     let name = kind.name();
@@ -193,17 +197,17 @@ pub(super) fn keys(body: &[u8]) -> (Vec<Finding>, Option<Vec<Value>>) {
         findings.push(Finding::failure("keys", says, what_to_do));
     }
     if super::finding::is_good(&findings) {
-        let algorithms: Vec<_> = jwks
-            .keys
-            .iter()
-            .map(|key| {
-                let text = |name| key.get(name).and_then(Value::as_str).unwrap_or_default();
-                let alg = if text("alg").is_empty() { text("kty") } else { text("alg") };
-                format!("{} ({alg})", text("kid"))
-            })
-            .collect();
-        findings.push(Finding::ok("keys", algorithms.join(", ")));
+        let named = |key: &Value| {
+            let text = |name| key.get(name).and_then(Value::as_str).unwrap_or_default();
+            let alg = if text("alg").is_empty() { text("kty") } else { text("alg") };
+            format!("{} ({alg})", text("kid"))
+        };
+        let names: Vec<_> = jwks.keys.iter().take(MOST_NAMED).map(named).collect();
+        let others = jwks.keys.len().saturating_sub(MOST_NAMED);
+        let others = if others > 0 { format!(" and {others} more") } else { String::new() };
+        findings.push(Finding::ok("keys", format!("{}{others}", names.join(", "))));
     }
+    findings.truncate(MOST_KEY_FINDINGS);
     (findings, Some(jwks.keys))
 }
 

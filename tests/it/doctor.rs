@@ -225,6 +225,28 @@ fn what_is_wrong_with_a_key_is_a_sentence_and_exit_code_1() {
 }
 
 #[test]
+fn what_a_relying_party_will_refuse_is_a_failure_for_those_that_name_it() {
+    let site = Site::start();
+    let jwks: Value = serde_json::from_str(&site.api.jwks()).unwrap();
+    let good = jwks["keys"][0].to_string();
+    let unknown = r#"{"kty":"AKP","alg":"ML-DSA-44","kid":"new","pub":"AA"}"#.to_owned();
+    let many = (0..370).map(|number| good.replace(&site.api.kid(), &format!("key-{number}")));
+    for (keys, party, expected) in [
+        (vec![good.clone()], "azure", "It accepts RS256 only"),
+        (vec![good.clone(), unknown], "kubernetes", "refuses the whole key set"),
+        (many.collect(), "nimbus", "it reads 51200 at most"),
+    ] {
+        site.set(JWKS, json_answer(&key_set(&keys)));
+        assert_failure(&site.doctor(&["--for", party]), expected);
+        assert_good(&site.doctor(&["--for", "pyjwt"]));
+        // A cluster uses few of all relying parties.
+        let all = site.doctor(&[]);
+        assert_good(&all);
+        assert!(all.stdout.contains("would refuse: "), "{}", all.stdout);
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_certificate_is_a_sentence_and_exit_code_1() {
     let root = self_signed(named_ca("root"));
     let intermediate = signed_by(named_ca("intermediate"), &root);
