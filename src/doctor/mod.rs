@@ -34,7 +34,7 @@ use crate::url::{is_internal, parts};
 use arguments::Options;
 use finding::Finding;
 use forecast::{Forecast, Seen, Verdict};
-use relying_parties::chosen;
+use relying_parties::{RelyingParty, chosen};
 use visit::{Answer, Server, Trust};
 
 /// The longest file that `--ca` and `--token` may name.
@@ -144,7 +144,8 @@ fn outside(
     }
     let kid = token.and_then(token::kid_of);
     let seen = Seen {
-        issuer: issuer.unwrap_or(published),
+        // That another one was asked for is said above, once.
+        issuer: published,
         discovery: &discovery,
         discovery_answer: as_seen(&got),
         keys: &keys,
@@ -153,6 +154,17 @@ fn outside(
     };
     findings.extend(foreseen(&seen, &options.relying_parties));
     findings
+}
+
+fn accepts(party: &RelyingParty) -> Finding {
+    let RelyingParty { name, product, version, measured, .. } = party;
+    Finding::ok(
+        name,
+        match *measured {
+            "documentation" => format!("{product}: nothing in its documentation is against it"),
+            day => format!("{product} {version} accepts this, as measured on {day}"),
+        },
+    )
 }
 
 fn as_seen(answer: &Answer) -> forecast::Answer<'_> {
@@ -176,8 +188,7 @@ fn foreseen(seen: &Seen<'_>, named: &[&'static str]) -> Vec<Finding> {
         let why = why.trim_end_matches('.');
         match verdict {
             Verdict::Accepts if !named.is_empty() => {
-                let measured = relying_parties::named(party).map_or("", |it| it.measured);
-                findings.push(Finding::ok(party, format!("{why} (measured: {measured})")));
+                findings.extend(relying_parties::named(party).map(accepts));
             }
             Verdict::Accepts => accept.push(party),
             Verdict::Refuses if !named.is_empty() => {
