@@ -64,6 +64,10 @@ dashboard-test: ## the Grafana dashboard: its layout, its queries, and that docs
 alerts-test: ## the alerts: promtool's tests, and whether runbook, metrics and dashboard fit them
 	PROMTOOL=$(PROMTOOL) tests/alerts/run
 
+.PHONY: forecasts
+forecasts: ## what doctor foresees against what 16 real relying parties do; no cluster needed
+	tests/doctor/forecasts
+
 .PHONY: bench
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
 	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx

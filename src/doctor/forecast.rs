@@ -121,11 +121,7 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
         })
     };
     match *want {
-        Want::KeySetBytes(limit) => (seen.keys_answer.bytes > limit).then(|| {
-            let bytes = seen.keys_answer.bytes;
-            let why = format!("The key set has {bytes} bytes, and it reads {limit} at most.");
-            (Verdict::Refuses, why, "Publish fewer keys, and without white space.")
-        }),
+        Want::KeySetBytes(limit) => too_many(seen.keys_answer.bytes, "bytes", limit),
         Want::KeySetWithin(limit) => slow("key set", &seen.keys_answer, limit),
         Want::DiscoveryWithin(limit) => slow("discovery document", &seen.discovery_answer, limit),
         Want::NoRedirect(statuses) => find(&|answer| redirected(answer, statuses)),
@@ -151,15 +147,9 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
         }
         Want::AtMost(limit, kty) => {
             let count = keys.iter().filter(|key| key.kty == Some(kty)).count();
-            (count > limit).then(|| {
-                let why = format!("There are {count} {kty} keys, and it takes {limit} at most.");
-                (Verdict::Refuses, why, "Publish fewer keys.")
-            })
+            too_many(count, &format!("{kty} keys"), limit)
         }
-        Want::Keys(limit) => (keys.len() > limit).then(|| {
-            let why = format!("There are {} keys, and it takes {limit} at most.", keys.len());
-            (Verdict::Refuses, why, "Publish fewer keys.")
-        }),
+        Want::Keys(limit) => too_many(keys.len(), "keys", limit),
         Want::FirstKeys(limit) => {
             let found: Vec<_> = keys.iter().skip(limit).collect();
             let why = format!("It reads the first {limit} keys, and so not {}.", named(&found));
@@ -210,6 +200,13 @@ fn port_or_query(issuer: &str) -> Option<Found> {
     };
     let why = format!("The issuer {} has {what}.", cut(issuer));
     Some((Verdict::Refuses, why, "Use an issuer without port and query."))
+}
+
+fn too_many(count: usize, what: &str, limit: usize) -> Option<Found> {
+    (count > limit).then(|| {
+        let why = format!("The key set has {count} {what}, and it takes {limit} at most.");
+        (Verdict::Refuses, why, "Publish fewer keys, and without white space.")
+    })
 }
 
 /// More than half of the limit is a warning: the relying party may be further away.

@@ -165,7 +165,7 @@ const NOBODY: RelyingParty = RelyingParty {
 };
 
 /// All of them, in the order of the output: services, then servers, then libraries.
-pub(crate) const RELYING_PARTIES: [RelyingParty; 23] = [
+pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
     RelyingParty {
         name: "aws",
         product: "AWS IAM",
@@ -445,6 +445,5 @@ pub(crate) fn chosen(names: &[&'static str]) -> impl Iterator<Item = &'static Re
 
 /// The relying party that is called `name` on the command line.
 pub(crate) fn named(name: &str) -> Option<&'static RelyingParty> {
-    const ALL: &[RelyingParty] = &RELYING_PARTIES;
-    ALL.iter().find(|party| party.name == name)
+    RELYING_PARTIES.iter().find(|party| party.name == name)
 }

@@ -7,9 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
-use crate::doctor::relying_parties::{RELYING_PARTIES, named as party};
-
-const ALL: &[RelyingParty] = &RELYING_PARTIES;
+use crate::doctor::relying_parties::{RELYING_PARTIES as ALL, named as party};
 
 /// What a case changes of an answer that everybody accepts.
 struct Case {
@@ -287,18 +285,22 @@ fn print_forecasts() {
         let case: Value = serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
         let keys = case["keys"].clone();
         let discovery = &case["discovery"];
-        let answer = |headers, bytes: &Value, redirect: &Value, seconds: f64| Answer {
+        let answer = |headers: &str, bytes: &Value, redirect: &Value, seconds: f64| Answer {
             content_type: case[headers]["content-type"].as_str(),
-            content_encoding: (case["zipped"] == true).then_some("gzip"),
+            content_encoding: headers
+                .strip_suffix("_headers")
+                .filter(|document| case["zipped"] == *document)
+                .map(|_| "gzip"),
             redirect: redirect.as_u64().map(|status| status.try_into().unwrap()),
             took: Duration::from_secs_f64(seconds),
             bytes: bytes.to_string().len(),
         };
-        let delay = case["delay"].as_f64().unwrap();
+        let [discovery_delay, delay] =
+            ["discovery_delay", "delay"].map(|delay| case[delay].as_f64().unwrap());
         let seen = Seen {
             issuer: case["issuer"].as_str().unwrap(),
             discovery,
-            discovery_answer: answer("discovery_headers", discovery, &Value::Null, 0.0),
+            discovery_answer: answer("discovery_headers", discovery, &Value::Null, discovery_delay),
             keys: keys["keys"].as_array().unwrap(),
             keys_answer: answer("keys_headers", &keys, &case["redirect"], delay),
             signing_kid: Some("good"),
