@@ -112,7 +112,6 @@ fn another_issuer(seen: &Seen<'_>) -> Option<Found> {
     })
 }
 
-#[expect(clippy::too_many_lines, reason = "an arm for each want")]
 fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]) -> Option<Found> {
     let find = |unfit: Unfit<'_>| {
         answers(party, seen).into_iter().find_map(|(name, answer)| {
