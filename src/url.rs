@@ -51,9 +51,22 @@ pub(crate) fn parts(url: &str) -> Option<(bool, String, u16)> {
         "http" => false,
         _ => return None,
     };
-    let host = uri.host()?.to_ascii_lowercase();
-    let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-    Some((is_https, host, port))
+    let authority = uri.authority()?;
+    let host = authority.host();
+    let port = match authority.as_str().strip_prefix(host)? {
+        "" => {
+            if is_https {
+                443
+            } else {
+                80
+            }
+        }
+        after => {
+            let port = after.strip_prefix(':')?;
+            port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?
+        }
+    };
+    (!host.is_empty()).then(|| (is_https, host.to_ascii_lowercase(), port))
 }
 
 /// Whether `host`, in lower case, means something only inside a cluster or a private network: a

@@ -59,7 +59,15 @@ pub(crate) fn parse(arguments: &mut Parser) -> Result<Options, lexopt::Error> {
         match argument {
             Arg::Long("help") | Arg::Short('h') => options.help = true,
             Arg::Long("json") => options.json = true,
-            Arg::Long("for") => options.relying_parties.extend(names(&value(arguments, "--for")?)?),
+            Arg::Long("for") => {
+                let names = names(&value(arguments, "--for")?)?;
+                if names.is_empty() {
+                    return Err(
+                        "--for is empty: it must name a relying party, or be left out".into()
+                    );
+                }
+                options.relying_parties.extend(names);
+            }
             Arg::Long("ca") => options.ca = Some(value(arguments, "--ca")?.into()),
             Arg::Long("token") => options.token = Some(value(arguments, "--token")?.into()),
             Arg::Long("url") => options.url = Some(url(&value(arguments, "--url")?)?),
@@ -95,7 +103,7 @@ fn issuer_of(text: &str) -> Result<String, String> {
 fn url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let is_good = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['?', '#', '@']))
-        && text.parse::<http::Uri>().is_ok();
+        && crate::url::parts(text).is_some();
     if is_good {
         return Ok(text.trim_end_matches('/').to_owned());
     }
@@ -165,6 +173,10 @@ mod tests {
             (&["https://a.example?b"], "it must be an https URL"),
             (&["https://a.example", "https://b.example"], "unexpected argument"),
             (&["--nothing"], "invalid option '--nothing'"),
+            (&["--for", ""], "--for is empty"),
+            (&["--for", " ,"], "--for is empty"),
+            (&["--url", "https://a:99999"], "it must be an http or https URL"),
+            (&["--url", "https://[::1]x1"], "it must be an http or https URL"),
             (&["--for", "nobody"], "--for has \"nobody\": it must be one of aws, "),
             (&["--resolve", "a:b"], "it must be HOST:PORT:ADDRESS"),
             (&["--resolve", "a:443:b"], "it must be HOST:PORT:ADDRESS"),

@@ -53,15 +53,30 @@ pub(crate) fn findings(
         return refused.map(untrusted).into_iter().collect();
     };
     let Some(refused) = refused else {
-        let expires = humantime::format_rfc3339_seconds(own.not_after);
-        if own.renewal_due <= now {
-            let says = format!("it expires soon, at {expires}");
-            return vec![Finding::warning(SUBJECT, says, "renew it")];
+        let first = certificates.iter().min_by_key(|it| it.not_after).unwrap_or(own);
+        let expires = humantime::format_rfc3339_seconds(first.not_after);
+        if own.renewal_due <= now || first.renewal_due <= now {
+            let says = format!("that of {} expires soon, at {expires}", first.subject);
+            return vec![Finding::warning(SUBJECT, says, "renew it, with the whole chain")];
         }
         let count = certificates.len();
         return vec![Finding::ok(SUBJECT, format!("{count} shown and trusted, until {expires}"))];
     };
-    if let Some(expired) = certificates.iter().find(|it| it.not_after <= now) {
+    if refused.contains("not valid yet") {
+        let what_to_do = "set the clock of this machine, or wait until the certificate is valid";
+        return vec![Finding::failure(SUBJECT, "it is not valid yet", what_to_do)];
+    }
+    if refused.contains("CaUsedAsEndEntity") {
+        let what_to_do = "it is self-signed and says that it is a CA (openssl req -x509 makes it so): relying \
+                          parties refuse that for a server; use one that a CA has signed";
+        return vec![Finding::failure(
+            SUBJECT,
+            "a CA's certificate is shown as the server's",
+            what_to_do,
+        )];
+    }
+    let expired = certificates.iter().find(|it| it.not_after <= now);
+    if let Some(expired) = expired.filter(|_| refused.contains("expired")) {
         let at = humantime::format_rfc3339_seconds(expired.not_after);
         let says = format!("the certificate of {} has expired, at {at}", expired.subject);
         return vec![Finding::failure(SUBJECT, says, "renew it")];

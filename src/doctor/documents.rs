@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::finding::Finding;
+use super::finding::{Finding, Level};
 use super::visit::Answer;
 use crate::documents::{self, Kind, Refused};
 use crate::jwt;
@@ -45,7 +45,7 @@ pub(super) fn answer(kind: Kind, answer: &Answer, is_public: bool) -> (Vec<Findi
         return (vec![Finding::failure(name, says, what_to_do)], false);
     }
     let mut findings = Vec::new();
-    let content_type = answer.header("Content-Type").unwrap_or_default();
+    let content_type = answer.header("Content-Type").unwrap_or("no Content-Type");
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = media_type == "application/json"
         || kind == Kind::Jwks && media_type == "application/jwk-set+json";
@@ -56,7 +56,7 @@ pub(super) fn answer(kind: Kind, answer: &Answer, is_public: bool) -> (Vec<Findi
         return (vec![Finding::failure(name, says, what_to_do)], false);
     }
     if !is_json {
-        let says = format!("its Content-Type is {content_type:?}");
+        let says = format!("its Content-Type: {content_type:?}");
         let what_to_do = format!("send {}: some relying parties refuse others", kind.media_type());
         findings.push(Finding::warning(name, says, what_to_do));
     }
@@ -174,21 +174,20 @@ pub(super) fn keys(body: &[u8]) -> (Vec<Finding>, Option<Vec<Value>>) {
     };
     let mut findings = Vec::new();
     let mut kids = BTreeMap::<&str, usize>::new();
+    let mut without_kid = 0_usize;
     for (at, key) in jwks.keys.iter().enumerate() {
         let kid = documents::kid(key);
         let name = kid.map_or_else(|| format!("keys[{at}]"), ToOwned::to_owned);
-        if let Some(kid) = kid {
-            *kids.entry(kid).or_default() += 1;
-        } else {
-            let what_to_do =
-                "tokens name their key by kid: a key without one is found by few relying parties";
-            findings.push(Finding::warning("keys", format!("{name} has no kid"), what_to_do));
+        match kid {
+            Some(kid) => *kids.entry(kid).or_default() += 1,
+            None => without_kid += 1,
         }
-        if let Some(fault) = jwt::key_fault(key) {
-            let what_to_do =
-                "take the key out of --service-account-key-file, and sign with another one";
-            findings.push(Finding::failure("keys", format!("{name}: {fault}"), what_to_do));
-        }
+        findings.extend(key_findings(key, &name));
+    }
+    if without_kid > 0 {
+        let what_to_do =
+            "tokens name their key by kid: one without is found by few relying parties";
+        findings.push(Finding::warning("keys", format!("{without_kid} without a kid"), what_to_do));
     }
     for (kid, count) in kids.iter().filter(|(_, count)| **count > 1) {
         let says = format!("{kid} is listed {count} times");
@@ -207,8 +206,69 @@ pub(super) fn keys(body: &[u8]) -> (Vec<Finding>, Option<Vec<Value>>) {
         let others = if others > 0 { format!(" and {others} more") } else { String::new() };
         findings.push(Finding::ok("keys", format!("{}{others}", names.join(", "))));
     }
-    findings.truncate(MOST_KEY_FINDINGS);
+    // The worst first, so that none of them is left out for lesser ones.
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    if findings.len() > MOST_KEY_FINDINGS {
+        let others = findings.split_off(MOST_KEY_FINDINGS);
+        let worst = others.iter().map(|it| it.level).max().unwrap_or(Level::Warning);
+        let says = format!("{} more about other keys", others.len());
+        findings
+            .push(Finding { level: worst, ..Finding::warning("keys", says, "mend these first") });
+    }
     (findings, Some(jwks.keys))
+}
+
+/// Findings about one key, which is called `name`.
+fn key_findings(key: &Value, name: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let member = |name| key.get(name).and_then(Value::as_str);
+    if member("use").is_some_and(|it| it != "sig") {
+        let what_to_do =
+            "publish it with \"use\": \"sig\", or not at all: some relying parties skip it";
+        findings.push(Finding::warning(
+            "keys",
+            format!("{name} is not for signatures"),
+            what_to_do,
+        ));
+    }
+    if let Some(alg) = member("alg").filter(|alg| !fits(alg, member("kty"), member("crv"))) {
+        let says = format!("{name}: its alg {alg} does not fit its kty and crv");
+        findings.push(Finding::failure(
+            "keys",
+            says,
+            "publish the key with the alg that it signs with",
+        ));
+    }
+    if let Some(fault) = jwt::key_fault(key) {
+        let what_to_do =
+            "take the key out of --service-account-key-file, and sign with another one";
+        findings.push(Finding::failure("keys", format!("{name}: {fault}"), what_to_do));
+    }
+    findings
+}
+
+/// Whether a key of this type can have that algorithm: RFC 7518 §3.1, RFC 8037 §3.1. What is not known fits.
+fn fits(alg: &str, kty: Option<&str>, crv: Option<&str>) -> bool {
+    match alg {
+        "RS256" | "RS384" | "RS512" | "PS256" | "PS384" | "PS512" => kty == Some("RSA"),
+        "ES256" => (kty, crv) == (Some("EC"), Some("P-256")),
+        "ES384" => (kty, crv) == (Some("EC"), Some("P-384")),
+        "ES512" => (kty, crv) == (Some("EC"), Some("P-521")),
+        "EdDSA" | "Ed25519" => kty == Some("OKP"),
+        _ => !alg.starts_with("HS") && alg != "none",
+    }
+}
+
+/// A warning when a key's algorithm is not among those that the discovery document has.
+pub(super) fn algorithms(discovery: &Value, keys: &[Value]) -> Option<Finding> {
+    let listed = discovery.get("id_token_signing_alg_values_supported")?.as_array()?;
+    let algs = keys.iter().filter_map(|key| key.get("alg"));
+    let missing = algs.filter(|alg| !listed.contains(alg)).find_map(Value::as_str)?;
+    let says =
+        format!("{missing} is the alg of a key, and the discovery document does not list it");
+    let what_to_do = "go-oidc and what is built on it accept the listed algorithms only: see where the document \
+                      comes from, and DISCOVERY_DEFAULTS";
+    Some(Finding::warning("keys", says, what_to_do))
 }
 
 /// Findings about HEAD, and about a request with the entity tag of `got`.
@@ -241,7 +301,7 @@ pub(super) fn conditional(
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::{Level, is_good};
+    use super::super::finding::is_good;
     use super::*;
 
     fn answered(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -316,7 +376,12 @@ mod tests {
             (set(&[ec, ec]), "a is listed 2 times"),
             (set(&[&off_curve]), "a: its point is not on its curve"),
             (set(&[&ec.replace("P-256", "P-999")]), "a: its curve P-999 is not known"),
-            (set(&[&ec.replace("\"kid\":\"a\",", "")]), "keys[0] has no kid"),
+            (set(&[&ec.replace("\"kid\":\"a\",", "")]), "1 without a kid"),
+            (
+                set(&[&ec.replace("\"kty\"", "\"alg\":\"RS256\",\"kty\"")]),
+                "a: its alg RS256 does not fit",
+            ),
+            (set(&[&ec.replace("\"kty\"", "\"use\":\"enc\",\"kty\"")]), "a is not for signatures"),
             (set(&[r#"{"kty":"RSA","kid":"r","n":"AQAB","e":"AQAB"}"#]), "r: it has 17 bits"),
             (set(&[r#"{"kty":"oct","k":"AA"}"#]), "keys[0] is a symmetric key"),
             ("{}".to_owned(), "its member keys is not an array"),

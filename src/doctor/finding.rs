@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use crate::logging::{ascii_json, printable_line};
 
+/// The longest sentence, in characters.
+const LONGEST: usize = 600;
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
@@ -37,7 +40,8 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn ok(subject: &'static str, says: impl Into<String>) -> Self {
-        Self { level: Level::Ok, subject, says: says.into(), what_to_do: String::new() }
+        let (says, what_to_do) = (cut(&says.into()), String::new());
+        Self { level: Level::Ok, subject, says, what_to_do }
     }
 
     pub(crate) fn warning(
@@ -45,7 +49,7 @@ impl Finding {
         says: impl Into<String>,
         what_to_do: impl Into<String>,
     ) -> Self {
-        let (says, what_to_do) = (says.into(), what_to_do.into());
+        let (says, what_to_do) = (cut(&says.into()), cut(&what_to_do.into()));
         Self { level: Level::Warning, subject, says, what_to_do }
     }
 
@@ -56,6 +60,14 @@ impl Finding {
     ) -> Self {
         Self { level: Level::Failure, ..Self::warning(subject, says, what_to_do) }
     }
+}
+
+/// A sentence as long as a few lines: what comes from outside may be endless.
+fn cut(sentence: &str) -> String {
+    if sentence.chars().nth(LONGEST).is_none() {
+        return sentence.to_owned();
+    }
+    sentence.chars().take(LONGEST).chain("...".chars()).collect()
 }
 
 /// Whether none of them is a failure.

@@ -19,6 +19,7 @@ mod visit;
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -30,7 +31,7 @@ use serde_json::Value;
 use crate::config::{Config, Mistakes};
 use crate::documents::{DISCOVERY_PATH, Kind};
 use crate::upstream;
-use crate::url::{is_internal, parts};
+use crate::url::{HttpsUrl, is_internal, parts};
 use arguments::Options;
 use finding::Finding;
 use forecast::{Forecast, Seen, Verdict};
@@ -103,6 +104,12 @@ fn outside(
         |url| format!("{url}{}{DISCOVERY_PATH}", path_of(base)),
     );
     let mut findings = Vec::new();
+    if options.url.is_none() && parts(&asked).is_some_and(|(_, host, _)| is_internal(&host)) {
+        let says = format!("{base} cannot be reached from outside the cluster");
+        let what_to_do = "give kube-apiserver a --service-account-issuer with a host that relying parties can \
+                          reach; --url asks the gateway by another way";
+        findings.push(Finding::failure("issuer", says, what_to_do));
+    }
     let Some(server) = reach(&asked, options, roots, &mut findings) else { return findings };
     let Some(got) = fetch(&server, Kind::Discovery, &asked, options, &mut findings) else {
         return findings;
@@ -111,10 +118,15 @@ fn outside(
     findings.extend(found);
     let Some((discovery, jwks_uri)) = document else { return findings };
 
-    let asked = options
-        .url
-        .as_ref()
-        .map_or_else(|| jwks_uri.clone(), |url| format!("{url}{}", path_of(&jwks_uri)));
+    let published = discovery.get("issuer").and_then(Value::as_str).unwrap_or_default();
+    let asked = match &options.url {
+        Some(url) if same_origin(published, &jwks_uri) => by_url(url, issuer.is_some(), &jwks_uri),
+        // It is asked where it is.
+        Some(_) | None => jwks_uri,
+    };
+    if is_closed(&asked, options) {
+        return findings;
+    }
     let same_server = parts(&asked).is_some_and(|(is_https, host, port)| {
         (is_https, host.as_str(), port) == (server.is_https, server.host.as_str(), server.port)
     });
@@ -138,7 +150,7 @@ fn outside(
         again.as_ref().map(Result::as_ref),
     ));
     let Some(keys) = keys else { return findings };
-    let published = discovery.get("issuer").and_then(Value::as_str).unwrap_or_default();
+    findings.extend(documents::algorithms(&discovery, &keys));
     if let Some(token) = token {
         findings.extend(token::findings(token, published, &keys, SystemTime::now()));
     }
@@ -208,10 +220,37 @@ fn foreseen(seen: &Seen<'_>, named: &[&'static str]) -> Vec<Finding> {
     findings
 }
 
-/// The path of a URL, which is known to be one, without its query.
+/// The path of a URL, which is known to be one, with its query.
 fn path_of(url: &str) -> String {
-    let path = url.parse::<http::Uri>().map(|uri| uri.path().to_owned()).unwrap_or_default();
+    let uri = url.parse::<http::Uri>().ok();
+    let path =
+        uri.and_then(|uri| uri.path_and_query().map(ToString::to_string)).unwrap_or_default();
     if path == "/" { String::new() } else { path }
+}
+
+fn same_origin(one: &str, other: &str) -> bool {
+    let parse = HttpsUrl::parse;
+    parse(one).zip(parse(other)).is_some_and(|(one, other)| one.same_origin(&other))
+}
+
+/// Where `--url` has the key set of `jwks_uri`. Without an issuer, a path of `--url` is the issuer's own, and
+/// is in `jwks_uri` too.
+fn by_url(url: &str, has_issuer: bool, jwks_uri: &str) -> String {
+    let own_path = if has_issuer { String::new() } else { path_of(url) };
+    let base = url.strip_suffix(own_path.as_str()).unwrap_or(url);
+    format!("{base}{}", path_of(jwks_uri))
+}
+
+/// Whether a URL that a document names is inside a cluster or a private network, and nobody has said that it
+/// may be asked: in a pod, a foreign document must not choose what is.
+fn is_closed(url: &str, options: &Options) -> bool {
+    let Some((_, host, port)) = parts(url) else { return true };
+    let is_named = options.resolves.iter().any(|it| it.host == host && it.port == port)
+        || options
+            .url
+            .as_ref()
+            .is_some_and(|given| parts(given).is_some_and(|(_, given, _)| given == host));
+    is_internal(&host) && !is_named
 }
 
 /// Name, TCP and TLS of a URL's server; `None` when it cannot be asked.
@@ -241,7 +280,15 @@ fn reach(
         }
     };
     let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    findings.push(Finding::ok("name", format!("{host} is {}", list.join(", "))));
+    let list = format!("{host} is {}", list.join(", "));
+    let is_private = addresses.iter().all(|it| is_internal(&bracketed(it.ip().to_canonical())));
+    findings.push(if is_private && options.resolves.is_empty() && options.url.is_none() {
+        let what_to_do =
+            "relying parties outside need a public address: look from there, or ask with --resolve";
+        Finding::warning("name", format!("{list}, which nobody outside can reach"), what_to_do)
+    } else {
+        Finding::ok("name", list)
+    });
     let trust = match Trust::new(roots.clone()) {
         Ok(trust) => Arc::new(trust),
         Err(error) => {
@@ -249,16 +296,21 @@ fn reach(
             return None;
         }
     };
-    let server = Server::new(host, port, is_https, addresses, trust);
-    connect(&server, findings).then_some(())?;
+    let mut server = Server::new(host, port, is_https, addresses, trust);
+    connect(&mut server, findings).then_some(())?;
     if server.is_https && !secure(&server, roots, options.ca.is_some(), findings) {
         return None;
     }
     Some(server)
 }
 
+/// As a host of a URL.
+fn bracketed(address: IpAddr) -> String {
+    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+}
+
 /// Whether one of the addresses can be reached.
-fn connect(server: &Server, findings: &mut Vec<Finding>) -> bool {
+fn connect(server: &mut Server, findings: &mut Vec<Finding>) -> bool {
     let connected = server.connect();
     let reached: Vec<_> = connected.iter().filter(|(_, outcome)| outcome.is_ok()).collect();
     let is_reached = !reached.is_empty();
@@ -289,7 +341,8 @@ fn secure(
     findings: &mut Vec<Finding>,
 ) -> bool {
     let versions = [("1.3", &TLS13), ("1.2", &TLS12)];
-    let outcomes = versions.map(|(name, version)| (name, server.handshake(version)));
+    let Some((first, others)) = server.addresses().split_first() else { return false };
+    let outcomes = versions.map(|(name, version)| (name, server.handshake(*first, version)));
     let good: Vec<_> =
         outcomes.iter().filter(|(_, it)| it.is_ok()).map(|(name, _)| *name).collect();
     let refused = outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err());
@@ -306,14 +359,23 @@ fn secure(
         }
         return false;
     }
-    if good == ["1.2"] {
-        let what_to_do = "turn on TLS 1.3: some relying parties ask for it";
-        findings.push(Finding::warning("tls", "1.2 alone", what_to_do));
+    if let [alone] = *good {
+        let what_to_do =
+            "turn on TLS 1.2 and 1.3: there are relying parties that have only one of them";
+        findings.push(Finding::warning("tls", format!("{alone} alone"), what_to_do));
     } else {
         let says = format!("{} with AES-GCM or ChaCha20", good.join(" and "));
         findings.push(Finding::ok("tls", says));
     }
     findings.extend(chain::findings(&shown, None, roots, has_ca, SystemTime::now()));
+    for address in others {
+        let outcomes = versions.map(|(_, version)| server.handshake(*address, version));
+        if let [Err(error), Err(_)] = outcomes {
+            let what_to_do =
+                "each address of the host must answer alike: relying parties take any of them";
+            findings.push(Finding::failure("tls", format!("{address}: {error}"), what_to_do));
+        }
+    }
     true
 }
 

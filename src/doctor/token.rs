@@ -9,6 +9,8 @@ use crate::documents::kid;
 use crate::jwt::{Jwt, Signature};
 
 const SUBJECT: &str = "token";
+/// The end of the year 9999: RFC 3339 has no date after it.
+const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
 
 /// Findings about `token` for what is served: the issuer and the keys.
 pub(super) fn findings(token: &str, issuer: &str, keys: &[Value], now: SystemTime) -> Vec<Finding> {
@@ -53,6 +55,12 @@ pub(super) fn kid_of(token: &str) -> Option<String> {
 }
 
 fn signature(jwt: &Jwt<'_>, keys: &[Value]) -> Finding {
+    if jwt.algorithm().is_none_or(|alg| alg == "none" || alg.starts_with("HS")) {
+        let says = format!("its alg is {}", jwt.algorithm().unwrap_or("missing"));
+        let what_to_do =
+            "no relying party should accept it: kube-apiserver signs with RS256 or ES256";
+        return Finding::failure(SUBJECT, says, what_to_do);
+    }
     let Some(its) = jwt.kid() else {
         let what_to_do = "kube-apiserver names its key by kid: find out who signed it";
         return Finding::failure(SUBJECT, "it names no kid", what_to_do);
@@ -77,19 +85,26 @@ fn signature(jwt: &Jwt<'_>, keys: &[Value]) -> Finding {
 
 /// RFC 7519 §4.1.4 and §4.1.5.
 fn time(jwt: &Jwt<'_>, now: SystemTime) -> Finding {
-    let at = |name| {
-        let seconds = jwt.claim(name)?.as_u64().filter(|seconds| *seconds < 253_402_300_800)?;
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
-    };
-    let Some(expires) = at("exp") else {
+    let at = |since: Duration| SystemTime::UNIX_EPOCH.checked_add(since);
+    let (expires, begins) = (jwt.date("exp"), jwt.date("nbf"));
+    for (name, date) in [("exp", expires), ("nbf", begins)] {
+        if date == Some(None) {
+            let says = format!("its {name} is not a number of seconds");
+            return Finding::failure(SUBJECT, says, "use a token of `kubectl create token`");
+        }
+    }
+    let Some(expires) = expires.flatten() else {
         let what_to_do = "AWS, Google and Entra ask for exp: use `kubectl create token`, not a token of a Secret";
         return Finding::warning(SUBJECT, "it never expires", what_to_do);
     };
-    let written = humantime::format_rfc3339_seconds(expires);
-    if expires <= now {
+    let Some(end) = at(expires.min(LAST_DATE)) else {
+        return Finding::warning(SUBJECT, "it never expires", "use a token that does");
+    };
+    let written = humantime::format_rfc3339_seconds(end);
+    if end <= now {
         return Finding::failure(SUBJECT, format!("it has expired, at {written}"), "use a new one");
     }
-    if at("nbf").is_some_and(|begins| begins > now) {
+    if begins.flatten().and_then(at).is_some_and(|begins| begins > now) {
         let what_to_do = "set the clocks of the API server and of this machine";
         return Finding::failure(SUBJECT, "it is not valid yet", what_to_do);
     }

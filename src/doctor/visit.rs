@@ -33,7 +33,7 @@ use crate::upstream::{TlsConnector, certificate_error, provider};
 const LOOKUP: Duration = Duration::from_secs(10);
 /// For a connection by TCP or TLS, and for an answer in total: longer than all relying parties measured wait
 /// but those that wait without end.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(7);
 const ANSWER: Duration = Duration::from_secs(15);
 /// The longest body that is read: the largest key set that a relying party takes has half a megabyte.
 const MAX_BODY: u64 = 1 << 20;
@@ -191,30 +191,51 @@ impl Server {
         Self { host, port, is_https, addresses, trust }
     }
 
-    /// Connects to each address, and says of each what came of it.
-    pub(crate) fn connect(&self) -> Vec<(SocketAddr, io::Result<Duration>)> {
-        let connect = |address: &SocketAddr| {
-            let started = Instant::now();
-            let connected = TcpStream::connect_timeout(address, CONNECT);
-            (*address, connected.map(|_stream| started.elapsed()))
+    /// Connects to all addresses at the same time, and says of each what came of it. Those that cannot be
+    /// reached are not asked any more.
+    pub(crate) fn connect(&mut self) -> Vec<(SocketAddr, io::Result<()>)> {
+        let connect = |address: SocketAddr| {
+            let connected = TcpStream::connect_timeout(&address, CONNECT);
+            (address, connected.map(drop))
         };
-        self.addresses.iter().map(connect).collect()
+        let threads: Vec<_> = self
+            .addresses
+            .iter()
+            .copied()
+            .map(|address| (address, thread::Builder::new().spawn(move || connect(address))))
+            .collect();
+        let outcomes: Vec<_> = threads
+            .into_iter()
+            .map(|(address, thread)| {
+                let ended = thread.map(|thread| thread.join());
+                match ended {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(_panic)) => (address, Err(io::Error::other("it was not tried"))),
+                    Err(error) => (address, Err(error)),
+                }
+            })
+            .collect();
+        let reached = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+        self.addresses = reached.map(|(address, _)| *address).collect();
+        outcomes
     }
 
-    /// A handshake with this version of TLS alone, by the first address that can be reached.
+    /// The addresses that can be reached.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A handshake with this version of TLS alone.
     pub(crate) fn handshake(
         &self,
+        address: SocketAddr,
         version: &'static SupportedProtocolVersion,
     ) -> Result<(), HandshakeError> {
-        let connected =
-            self.addresses.iter().find_map(|it| TcpStream::connect_timeout(it, CONNECT).ok());
-        let mut stream = connected.ok_or(HandshakeError::NoConnection)?;
-        let timeouts = stream
-            .set_read_timeout(Some(CONNECT))
-            .and_then(|()| stream.set_write_timeout(Some(CONNECT)));
-        timeouts.map_err(HandshakeError::Io)?;
+        let deadline = Instant::now() + CONNECT;
+        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(HandshakeError::of)?;
+        let mut stream = Limited { stream, deadline };
         let host = self.host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host).map_err(|_bad| HandshakeError::NoConnection)?;
+        let name = ServerName::try_from(host).map_err(|_bad| HandshakeError::Name)?;
         let config = self.trust.config(&[version]).map_err(HandshakeError::Tls)?;
         let mut connection = ClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
         while connection.is_handshaking() {
@@ -258,15 +279,51 @@ impl Server {
     }
 }
 
+/// A connection with a time limit for all that goes over it.
+struct Limited {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Limited {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl io::Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 /// Why there is no TLS.
 pub(crate) enum HandshakeError {
-    NoConnection,
+    /// The host is none that a certificate can name.
+    Name,
+    NoAnswer,
     Io(io::Error),
     Tls(Error),
 }
 
 impl HandshakeError {
     fn of(error: io::Error) -> Self {
+        if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+            return Self::NoAnswer;
+        }
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned();
         tls.map_or(Self::Io(error), Self::Tls)
     }
@@ -275,7 +332,8 @@ impl HandshakeError {
 impl fmt::Display for HandshakeError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoConnection => out.write_str("no connection"),
+            Self::Name => out.write_str("the host is no name that a certificate can have"),
+            Self::NoAnswer => write!(out, "no answer within {} s", CONNECT.as_secs()),
             Self::Io(error) => write!(out, "{error}"),
             Self::Tls(error) => out.write_str(&certificate_error(error)),
         }

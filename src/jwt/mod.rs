@@ -57,17 +57,26 @@ impl<'a> Jwt<'a> {
         self.claims.get("iss")?.as_str()
     }
 
+    /// `alg` of the header.
+    pub(crate) fn algorithm(&self) -> Option<&str> {
+        self.header.get("alg")?.as_str()
+    }
+
+    /// A claim that is a `NumericDate` (RFC 7519 §2), since the epoch, without its fraction; `Some(None)`: it is
+    /// there and is none.
+    pub(crate) fn date(&self, name: &str) -> Option<Option<Duration>> {
+        let value = self.claims.get(name)?;
+        let whole = value.as_u64().map(Duration::from_secs);
+        Some(whole.or_else(|| Duration::try_from_secs_f64(value.as_f64()?.floor()).ok()))
+    }
+
     pub(crate) fn claim(&self, name: &str) -> Option<&Value> {
         self.claims.get(name)
     }
 
     /// Since the epoch; a fraction is left out.
     pub(crate) fn issued_at(&self) -> Option<Duration> {
-        let seconds = self.claims.get("iat")?;
-        seconds
-            .as_u64()
-            .map(Duration::from_secs)
-            .or_else(|| Duration::try_from_secs_f64(seconds.as_f64()?.floor()).ok())
+        self.date("iat")?
     }
 
     /// Whether `key`, a JWK, has signed it by the algorithm that it names.

@@ -234,7 +234,7 @@ fn what_a_relying_party_will_refuse_is_a_failure_for_those_that_name_it() {
     for (keys, party, expected) in [
         (vec![good.clone()], "azure", "It accepts RS256 only"),
         (vec![good.clone(), unknown], "kubernetes", "refuses the whole key set"),
-        (many.collect(), "nimbus", "it reads 51200 at most"),
+        (many.collect(), "nimbus", "it takes 51200 at most"),
     ] {
         site.set(JWKS, json_answer(&key_set(&keys)));
         assert_failure(&site.doctor(&["--for", party]), expected);
@@ -270,6 +270,60 @@ fn what_is_wrong_with_the_certificate_is_a_sentence_and_exit_code_1() {
     let builder = Gateway::builder(&site.api).arg("doctor").arg(&site.issuer());
     let ended = builder.arg("--resolve").arg(&resolve).run();
     assert_failure(&ended, "which is not trusted");
+}
+
+#[test]
+fn however_much_is_wrong_a_failure_is_not_left_out() {
+    let site = Site::start();
+    let jwks: Value = serde_json::from_str(&site.api.jwks()).unwrap();
+    let good = jwks["keys"][0].to_string();
+    let x = jwks["keys"][0]["x"].as_str().unwrap();
+    let kid = site.api.kid();
+    let mut keys: Vec<_> = (0..40)
+        .map(|n| good.replace(&kid, &format!("key-{n}")).replace("\"sig\"", "\"enc\""))
+        .collect();
+    keys.push(good.replace(x, &"A".repeat(x.len())));
+    site.set(JWKS, json_answer(&key_set(&keys)));
+    site.assert_fails("its point is not on its curve");
+    // Nor is the output endless, whatever a document has.
+    site.set_keys(&[&good.replace(&kid, &"k".repeat(50_000))]);
+    let ended = site.doctor(&[]);
+    assert!(ended.stdout.lines().all(|line| line.len() < 1000), "{}", ended.stdout);
+}
+
+#[test]
+fn a_key_set_at_another_host_is_asked_there() {
+    let (site, keys) = (Site::start(), Site::start());
+    site.set(JWKS, answer("404 Not Found", "", ""));
+    site.set(DISCOVERY, json_answer(&discovery(&site.issuer(), &keys.url(JWKS))));
+    let resolve = format!("{HOST}:{}:127.0.0.1", keys.address.port());
+    // Its certificate is of another CA than that of --ca.
+    assert_failure(&site.doctor(&["--resolve", &resolve]), "not trusted");
+    let url = format!("https://{HOST}:{}", site.address.port());
+    assert_failure(&site.doctor(&["--resolve", &resolve, "--url", &url]), "not trusted");
+}
+
+#[test]
+fn a_server_that_drips_is_given_up() {
+    let site = Site::start();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                // A record that never ends, a byte a second.
+                let mut bytes = b"\x16\x03\x03\x3f\xff".iter().copied().chain(std::iter::repeat(0));
+                while stream.write_all(&[bytes.next().unwrap()]).is_ok() {
+                    thread::sleep(std::time::Duration::from_secs(1));
+                }
+            });
+        }
+    });
+    let resolve = format!("{HOST}:{port}:127.0.0.1");
+    let started = std::time::Instant::now();
+    let ended = site.doctor_of(&format!("https://{HOST}:{port}"), &["--resolve", &resolve]);
+    assert_failure(&ended, "no answer within 7 s");
+    assert!(started.elapsed() < std::time::Duration::from_secs(60));
 }
 
 #[test]
@@ -309,6 +363,11 @@ fn a_token_is_checked_and_never_printed() {
     for (token, expected) in [
         (site.api.sign(&claims("https://b.example", now + 600)), "its issuer is https://b.example"),
         (site.api.sign(&claims(&site.issuer(), now - 10)), "it has expired"),
+        (
+            site.api.sign(&json!({"iss": site.issuer(), "exp": f64::from(1_700_000_000) + 0.5})),
+            "it has expired",
+        ),
+        (site.api.sign(&json!({"iss": site.issuer(), "exp": "1"})), "its exp is not a number"),
         (stranger.sign(&claims(&site.issuer(), now + 600)), "is not in the key set"),
         ("no token".to_owned(), "it is not a JWT"),
     ] {
@@ -373,6 +432,15 @@ fn beside_a_gateway_it_says_what_that_says_of_itself() {
         ended.stdout.contains("warning  status        issuer-mismatch")
             && ended.stdout.contains(&format!("{} is served by this pod since", api.kid()))
     });
+}
+
+#[test]
+fn an_issuer_inside_the_cluster_is_a_failure() {
+    let site = Site::start();
+    let resolve = format!("kubernetes.default.svc:{}:127.0.0.1", site.address.port());
+    let issuer = format!("https://kubernetes.default.svc:{}", site.address.port());
+    let ended = site.doctor_of(&issuer, &["--resolve", &resolve]);
+    assert_failure(&ended, "cannot be reached from outside the cluster");
 }
 
 #[test]

@@ -40,7 +40,7 @@ const READING_ORDER: [(&str, &str); 76] = [
     ("doctor::documents", "doctor::visit doctor::finding jwt documents json url"),
     ("doctor::chain", "doctor::finding upstream"),
     ("doctor::visit", "doctor::arguments upstream locks"),
-    ("doctor::arguments", "doctor::relying_parties documents"),
+    ("doctor::arguments", "doctor::relying_parties documents url"),
     ("doctor::forecast", "doctor::relying_parties documents"),
     ("doctor::new_key", "doctor::relying_parties"),
     ("doctor::relying_parties", ""),
