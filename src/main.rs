@@ -65,7 +65,7 @@ use crate::arguments::Command;
 use crate::config::{Config, Lookalike, Mistakes};
 use crate::export::Done;
 use crate::lifecycle::{Error, Parts, listen_for_signals};
-use log::{info, warn};
+use log::{LevelFilter, info, warn};
 
 /// Why the program ends without having been asked to.
 enum Fatal {
@@ -137,6 +137,8 @@ fn run() -> Result<ExitCode, Fatal> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor(options) => {
+            // What it finds is said on stdout.
+            log::set_max_level(LevelFilter::Warn);
             let outcome = doctor::run(&options, config).map_err(Fatal::Option)?;
             print(&outcome.text);
             Ok(if outcome.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
