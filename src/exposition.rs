@@ -194,10 +194,12 @@ fn add_first_seen(registry: &Registry, keys: &[ServedKey]) -> Result<(), Error> 
 
 fn add_validities(registry: &Registry, view: &View) -> Result<(), Error> {
     let mut validities = view.observed.validities.clone();
-    validities.sort_by_key(|(subject, validity)| (is_ca(*subject), validity.not_after));
-    let others = validities.iter().filter(|(subject, _)| !is_ca(*subject)).count();
+    validities.sort_by_key(|(subject, validity)| (subject.block().is_some(), validity.not_after));
+    let others = validities.iter().filter(|(subject, _)| subject.block().is_none()).count();
     validities.truncate(others + MOST_CAS);
-    let labels: Vec<_> = validities.iter().map(|(subject, _)| subject_labels(*subject)).collect();
+    let block = |subject: &Subject| subject.block().map(|it| it.to_string()).unwrap_or_default();
+    let labels: Vec<_> =
+        validities.iter().map(|(subject, _)| (subject.word(), block(subject))).collect();
     let rows = |time: fn(&Validity) -> SystemTime| {
         let labelled = labels.iter().zip(&validities);
         let row = labelled.map(|((subject, block), (_, validity))| {
@@ -210,19 +212,6 @@ fn add_validities(registry: &Registry, view: &View) -> Result<(), Error> {
     gauge(registry, "expiry_timestamp_seconds", help, &names, rows(|it| it.not_after))?;
     let help = "From when on it is overdue for renewal.";
     gauge(registry, "renewal_due_timestamp_seconds", help, &names, rows(|it| it.renewal_due))
-}
-
-const fn is_ca(subject: Subject) -> bool {
-    matches!(subject, Subject::Anchor(_))
-}
-
-/// The values of `subject` and `block`.
-fn subject_labels(subject: Subject) -> (&'static str, String) {
-    match subject {
-        Subject::Server => ("api_server", String::new()),
-        Subject::Token => ("token", String::new()),
-        Subject::Anchor(place) => ("ca", place.block.to_string()),
-    }
 }
 
 /// By the names that all Prometheus clients use.

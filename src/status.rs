@@ -94,17 +94,12 @@ fn key(key: &ServedKey) -> Value {
 }
 
 fn validity((subject, validity): &(Subject, Validity)) -> Value {
-    let (subject, block) = match subject {
-        Subject::Token => ("token", None),
-        Subject::Server => ("api_server", None),
-        Subject::Anchor(place) => ("ca", Some(place.block)),
-    };
     let mut value = json!({
-        "subject": subject,
+        "subject": subject.word(),
         "expires": time(validity.not_after),
         "renewal_due": time(validity.renewal_due),
     });
-    if let (Some(object), Some(block)) = (value.as_object_mut(), block) {
+    if let (Some(object), Some(block)) = (value.as_object_mut(), subject.block()) {
         object.insert("block".to_owned(), json!(block));
     }
     value

@@ -33,6 +33,25 @@ pub(crate) enum Subject {
     Token,
 }
 
+impl Subject {
+    /// The word for metrics and `/status`.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Server => "api_server",
+            Self::Anchor(_) => "ca",
+            Self::Token => "token",
+        }
+    }
+
+    /// The number of a CA's block; `None` for the others.
+    pub(crate) const fn block(self) -> Option<usize> {
+        match self {
+            Self::Anchor(place) => Some(place.block),
+            Self::Server | Self::Token => None,
+        }
+    }
+}
+
 /// Until when something is valid, and from when on it should have been renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Validity {
