@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use http::Uri;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
@@ -27,7 +27,7 @@ use ureq::unversioned::transport::{Connector as _, NextTimeout, TcpConnector};
 
 use super::arguments::Resolve;
 use crate::locks::lock;
-use crate::upstream::{TlsConnector, certificate_error, provider};
+use crate::upstream::{TlsConnector, certificate_error, client_config, provider};
 
 /// For a look-up, which getaddrinfo(3) itself does not limit.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -88,15 +88,8 @@ impl Trust {
         self: &Arc<Self>,
         versions: &[&'static SupportedProtocolVersion],
     ) -> Result<Arc<ClientConfig>, Error> {
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
         let verifier = Arc::new(Recorder(Arc::clone(self)));
-        let mut config = builder
-            .with_protocol_versions(versions)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
-        config.resumption = Resumption::disabled();
-        Ok(Arc::new(config))
+        client_config(verifier, Arc::clone(&self.provider), versions)
     }
 }
 

@@ -7,10 +7,11 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 use ureq::Error;
 use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
@@ -32,22 +33,32 @@ impl TlsConnector {
         verifier: Verifier,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, rustls::Error> {
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            // Called so because a verifier of one's own can be wrong.
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        // A resumed session does not show the certificate: one that has expired, or that the server has
-        // replaced since, would go unnoticed.
-        config.resumption = Resumption::disabled();
-        Ok(Self::with_config(Arc::new(config)))
+        let config = client_config(Arc::new(verifier), provider, &[&TLS13, &TLS12])?;
+        Ok(Self::with_config(config))
     }
 
     /// With what was configured elsewhere.
     pub(crate) const fn with_config(config: Arc<ClientConfig>) -> Self {
         Self { config }
     }
+}
+
+/// TLS of these versions with a verifier of ours. An error when `provider` lacks what one of them needs.
+pub(crate) fn client_config(
+    verifier: Arc<dyn ServerCertVerifier>,
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        // Called so because a verifier of one's own can be wrong.
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    // A resumed session does not show the certificate: one that has expired, or that the server has
+    // replaced since, would go unnoticed.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 impl<In: Transport> Connector<In> for TlsConnector {

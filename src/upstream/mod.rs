@@ -34,7 +34,7 @@ use ureq::Agent;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 pub(crate) use bundle::Certificate;
-pub(crate) use connector::TlsConnector;
+pub(crate) use connector::{TlsConnector, client_config};
 use expiry::{Place, Reports, State};
 pub(crate) use expiry::{Subject, Validity};
 pub(crate) use failure::Failure;
