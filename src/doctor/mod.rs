@@ -349,13 +349,12 @@ fn secure(
     let shown = server.shown();
     if good.is_empty() {
         let cause = refused.map(ToString::to_string).unwrap_or_default();
-        let now = SystemTime::now();
-        let certificates = chain::findings(&shown, Some(&cause), roots, has_ca, now);
         if shown.is_empty() {
             let what_to_do = "the port must speak TLS 1.2 or 1.3: see what answers there";
             findings.push(Finding::failure("tls", cause, what_to_do));
         } else {
-            findings.extend(certificates);
+            let now = SystemTime::now();
+            findings.extend(chain::findings(&shown, Some(&cause), roots, has_ca, now));
         }
         return false;
     }

@@ -127,9 +127,9 @@ pub(crate) fn page(
     text: &str,
 ) -> Answer {
     if request.method != "OPTIONS" {
-        return with_body(request, now, 200, content_type, text, None);
+        return with_body(request, now, 200, content_type, text, []);
     }
-    with_body(request, now, 200, content_type, "", Some(&format!("Allow: {METHODS}")))
+    with_body(request, now, 200, content_type, "", [&*format!("Allow: {METHODS}")])
 }
 
 /// 502: no copy of the document can be served. `retry_after` is rounded up to seconds, at least 1.
@@ -164,20 +164,17 @@ fn with_text(
     text: &str,
     header: Option<&str>,
 ) -> Answer {
-    let mut headers = "Access-Control-Allow-Origin: *".to_owned();
-    if let Some(header) = header {
-        headers = format!("{headers}\r\n{header}");
-    }
-    with_body(request, now, status, "text/plain; charset=utf-8", text, Some(&headers))
+    let headers = ["Access-Control-Allow-Origin: *"].into_iter().chain(header);
+    with_body(request, now, status, "text/plain; charset=utf-8", text, headers)
 }
 
-fn with_body(
+fn with_body<'a>(
     request: &Request<'_>,
     now: SystemTime,
     status: u16,
     content_type: &str,
     text: &str,
-    header: Option<&str>,
+    headers: impl IntoIterator<Item = &'a str>,
 ) -> Answer {
     let mut bytes = Vec::with_capacity(HEAD_LENGTH);
     write_head(&mut bytes, status, now, request);
@@ -185,7 +182,7 @@ fn with_body(
     write_line(&mut bytes, format_args!("Content-Length: {}", text.len()));
     write_line(&mut bytes, format_args!("Cache-Control: no-store"));
     write_line(&mut bytes, format_args!("X-Content-Type-Options: nosniff"));
-    if let Some(header) = header {
+    for header in headers {
         write_line(&mut bytes, format_args!("{header}"));
     }
     bytes.extend_from_slice(b"\r\n");
