@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::documents::kid;
+use crate::documents::{self, Jwks, Layout, MAX_SERVED_BYTES, Refused, kid};
 
 /// The keys of the last valid round, and those of earlier ones within the grace.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ impl KeySets {
 
     /// Leaves out keys that were seen longest ago, of at least so many bytes of JSON together, or all that
     /// are not of the last round; false when there are none.
-    pub(crate) fn drop_oldest(&mut self, bytes: usize) -> bool {
+    fn drop_oldest(&mut self, bytes: usize) -> bool {
         let mut earlier: Vec<_> = self.keys.iter().filter(|seen| !self.is_last(seen)).collect();
         earlier.sort_by_key(|seen| seen.at);
         let mut length = 0;
@@ -121,6 +121,25 @@ impl KeySets {
         let dropped: BTreeSet<_> = dropped.map(|seen| seen.text.clone()).collect();
         self.keys.retain(|seen| !dropped.contains(&seen.text));
         !dropped.is_empty()
+    }
+
+    /// The bytes of the key set to publish, in the form of `jwks`, and whether it is so large that it is not
+    /// indented. `in_order` gives the keys their order. Where the set is too large, keys of earlier rounds are
+    /// left out; an error when those of the last one are too large by themselves.
+    pub(crate) fn serialise(
+        &mut self,
+        jwks: &Jwks,
+        layout: Layout,
+        mut in_order: impl FnMut(Vec<Value>) -> Vec<Value>,
+    ) -> Result<(Vec<u8>, bool), Refused> {
+        loop {
+            let value = jwks.with_keys(in_order(self.keys().cloned().collect()));
+            match documents::serialise_keys(&value, layout) {
+                Err(Refused::TooLarge(bytes))
+                    if self.drop_oldest(bytes.saturating_sub(MAX_SERVED_BYTES)) => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The keys to publish.

@@ -18,7 +18,7 @@ use log::{Level, debug, error, info, log, warn};
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::documents::{self, Jwks, Kind, MAX_SERVED_BYTES, Publication, Published, Refused};
+use crate::documents::{self, Jwks, Kind, Publication, Published, Refused};
 use crate::key_sets::{KeySets, in_order_of};
 use crate::logging::{cut, milliseconds};
 use crate::notices::Notices;
@@ -266,16 +266,12 @@ impl Exporter {
 
     /// The bytes of the key set, as the gateway would serve it.
     fn key_set(&mut self, jwks: &Jwks) -> Result<Vec<u8>, Error> {
-        loop {
-            self.settle_order();
-            let value = jwks.with_keys(self.keys.clone());
-            match documents::serialise_keys(&value, self.publication.layout) {
-                Err(Refused::TooLarge(bytes))
-                    if self.key_sets.drop_oldest(bytes.saturating_sub(MAX_SERVED_BYTES)) => {}
-                Ok((bytes, _)) => return Ok(bytes),
-                Err(refused) => return Err(refused_document(Kind::Jwks, refused)),
-            }
-        }
+        let Self { key_sets, keys: before, publication, .. } = self;
+        let serialised = key_sets.serialise(jwks, publication.layout, |keys| {
+            *before = in_order_of(before, keys);
+            before.clone()
+        });
+        serialised.map(|(bytes, _)| bytes).map_err(|refused| refused_document(Kind::Jwks, refused))
     }
 
     /// Takes the keys to write, in the order of the last round if they are the same: API servers that differ

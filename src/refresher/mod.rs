@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::debug;
 
 use crate::cache::{Cache, Confirmed, Round};
-use crate::documents::{self, Jwks, Kind, MAX_SERVED_BYTES, Publication, Refused};
+use crate::documents::{self, Jwks, Kind, Publication, Refused};
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::key_sets::KeySets;
@@ -275,16 +275,12 @@ impl Refresher {
     fn store_keys(&mut self, jwks: &Jwks, confirmed: Confirmed, retry_in: Duration) -> bool {
         self.report.listed(&jwks.keys);
         let mut key_sets = self.key_sets.with(&jwks.keys, self.issuer.as_deref(), confirmed.at);
-        let (body, is_large) = loop {
-            let value = jwks.with_keys(key_sets.keys().cloned().collect());
-            match documents::serialise_keys(&value, self.publication.layout) {
-                Err(Refused::TooLarge(bytes))
-                    if key_sets.drop_oldest(bytes.saturating_sub(MAX_SERVED_BYTES)) => {}
-                Ok(body) => break body,
-                Err(refused) => {
-                    self.note_failure(Kind::Jwks, &Failure::Document(refused), retry_in);
-                    return false;
-                }
+        let serialised = key_sets.serialise(jwks, self.publication.layout, |keys| keys);
+        let (body, is_large) = match serialised {
+            Ok(serialised) => serialised,
+            Err(refused) => {
+                self.note_failure(Kind::Jwks, &Failure::Document(refused), retry_in);
+                return false;
             }
         };
         let bytes = body.len();
