@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 76] = [
+const READING_ORDER: [(&str, &str); 77] = [
     ("main", "arguments export lifecycle doctor config logging"),
     ("arguments", "export doctor doctor::arguments config"),
     (
@@ -27,7 +27,7 @@ const READING_ORDER: [(&str, &str); 76] = [
     ),
     (
         "doctor",
-        "doctor::inside doctor::token doctor::documents doctor::chain doctor::visit \
+        "doctor::inside doctor::reach doctor::token doctor::documents doctor::visit \
          doctor::arguments doctor::forecast doctor::relying_parties doctor::finding config upstream \
          documents url",
     ),
@@ -36,6 +36,7 @@ const READING_ORDER: [(&str, &str); 76] = [
         "doctor::token doctor::new_key doctor::relying_parties doctor::finding config upstream \
          documents reason",
     ),
+    ("doctor::reach", "doctor::chain doctor::visit doctor::arguments doctor::finding url"),
     ("doctor::token", "doctor::finding jwt documents"),
     ("doctor::documents", "doctor::visit doctor::finding jwt documents json url"),
     ("doctor::chain", "doctor::finding upstream"),
@@ -265,6 +266,7 @@ fn only_upstream_and_doctor_name_ureq_and_rustls() {
         "doctor",
         "doctor::chain",
         "doctor::inside",
+        "doctor::reach",
         "doctor::visit",
         "upstream",
         "upstream::bundle",
