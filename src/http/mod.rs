@@ -4,6 +4,22 @@ pub(crate) mod answer;
 pub(crate) mod representation;
 pub(crate) mod routes;
 
+use std::time::Duration;
+
+/// The seconds of a directive of `Cache-Control`, such as `max-age`; `values` are those of all its fields. RFC 9111
+/// §5.2.
+pub(crate) fn cache_directive<'a>(
+    values: impl Iterator<Item = &'a str>,
+    directive: &str,
+) -> Option<Duration> {
+    let mut arguments = values.flat_map(|value| value.split(',')).filter_map(|one| {
+        let (name, argument) = one.split_once('=')?;
+        name.trim().eq_ignore_ascii_case(directive).then_some(argument)
+    });
+    let seconds = arguments.next()?.trim().trim_matches('"').parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
 /// A request that the front has checked and rewritten. It has no body, whatever its method.
 pub(crate) struct Request<'a> {
     pub(crate) method: &'a str,

@@ -48,6 +48,7 @@ use verifier::Shown;
 pub(crate) use verifier::certificate_error;
 
 use crate::documents::{Kind, MAX_UPSTREAM_BYTES};
+use crate::http::cache_directive;
 use crate::locks::lock;
 use crate::notices::Notices;
 
@@ -380,16 +381,10 @@ fn agent(tls: &TlsConnector, way: &Arc<Way>) -> Agent {
     Agent::with_parts(config, connector, WayResolver(Arc::clone(way)))
 }
 
-/// The `max-age` of a response: RFC 9111 §5.2.2.1.
+/// The `max-age` of a response.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(http::header::CACHE_CONTROL).into_iter();
-    let directives = values.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
-    let mut arguments = directives.filter_map(|directive| {
-        let (name, argument) = directive.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("max-age").then_some(argument)
-    });
-    let seconds = arguments.next()?.trim().trim_matches('"').parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    cache_directive(values.filter_map(|value| value.to_str().ok()), "max-age")
 }
 
 /// Whether a request may have failed only because upstream had already closed the connection.
