@@ -75,6 +75,8 @@ enum Fatal {
     Configuration(Mistakes),
     Running(Error),
     Export(export::Error),
+    /// Standard output cannot be written.
+    Output(io::Error),
 }
 
 /// The exit code of an `export` that wrote a file.
@@ -88,7 +90,7 @@ impl Fatal {
             | Self::Configuration(_)
             | Self::Running(Error::Ca(_)) => 2,
             Self::Export(export::Error::Ca(_)) => 2,
-            Self::Export(_) => 1,
+            Self::Export(_) | Self::Output(_) => 1,
             Self::Running(
                 Error::Descriptors(_)
                 | Error::Listen(_)
@@ -110,6 +112,7 @@ impl Fatal {
                 log_lookalikes(&mistakes.lookalikes);
             }
             Self::Export(error) => logging::fatal(format_args!("{error}")),
+            Self::Output(error) => logging::fatal(format_args!("cannot write to stdout: {error}")),
             Self::Running(error) => logging::fatal(format_args!("{error}")),
         }
     }
@@ -133,14 +136,14 @@ fn run() -> Result<ExitCode, Fatal> {
     let command = arguments::parse(lexopt::Parser::from_env()).map_err(Fatal::Arguments)?;
     match command {
         Command::Print(text) => {
-            print(&text);
+            print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor(options) => {
             // What it finds is said on stdout.
             log::set_max_level(LevelFilter::Warn);
             let outcome = doctor::run(&options, config).map_err(Fatal::Option)?;
-            print(&outcome.text);
+            print(&outcome.text)?;
             Ok(if outcome.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Command::Serve => {
@@ -151,9 +154,13 @@ fn run() -> Result<ExitCode, Fatal> {
     }
 }
 
-/// A failed write means that the reader has closed the pipe, which is not an error.
-fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+/// A reader that has closed the pipe has read enough, which is not an error.
+fn print(text: &str) -> Result<(), Fatal> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Fatal::Output(error)),
+        _ => Ok(()),
+    }
 }
 
 fn run_export(options: export::Options, config: Config) -> Result<ExitCode, Fatal> {

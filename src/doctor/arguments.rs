@@ -19,7 +19,8 @@ environment, then the cluster's issuer as it is seen from here. With --url alone
 
   --for NAME,...             only what these relying parties want (all by default)
   --ca FILE                  CAs in PEM that relying parties trust, in the place of public ones
-  --resolve HOST:PORT:ADDR   the address of a name, as curl has it; may be given several times
+  --resolve HOST:PORT:ADDR[,ADDR...]
+                             the addresses of a name, as curl has it; may be given several times
   --url URL                  where to ask in the place of the issuer's host, such as that of the
                              Service; http is allowed for it
   --token FILE               a token of the cluster: would it be accepted? It is never printed
@@ -44,12 +45,27 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
-/// The address of a host's port.
+/// The addresses of a host's port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resolve {
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) address: IpAddr,
+    /// At least one.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl Resolve {
+    /// Names of hosts have no case.
+    pub(crate) fn is_of(&self, host: &str, port: u16) -> bool {
+        self.host.eq_ignore_ascii_case(host) && self.port == port
+    }
+}
+
+impl Options {
+    /// Neither an issuer nor a URL is given.
+    pub(crate) const fn is_in_pod(&self) -> bool {
+        self.issuer.is_none() && self.url.is_none()
+    }
 }
 
 /// The options behind `doctor`; an error is a sentence.
@@ -113,13 +129,16 @@ fn url(text: &str) -> Result<String, String> {
 fn resolve(text: &str) -> Result<Resolve, String> {
     let parsed = || {
         let (host, rest) = text.split_once(':')?;
-        let (port, address) = rest.split_once(':')?;
-        let address = address.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        let (port, addresses) = rest.split_once(':')?;
+        let address = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        let addresses = addresses.split(',').map(address).collect::<Option<Vec<_>>>()?;
         (!host.is_empty()).then_some(())?;
-        Some(Resolve { host: host.to_owned(), port: port.parse().ok()?, address })
+        Some(Resolve { host: host.to_owned(), port: port.parse().ok()?, addresses })
     };
     parsed().ok_or_else(|| {
-        format!("--resolve is {text:?}: it must be HOST:PORT:ADDRESS, with an IP address")
+        format!(
+            "--resolve is {text:?}: it must be HOST:PORT:ADDRESS[,ADDRESS...], with IP addresses"
+        )
     })
 }
 
@@ -152,7 +171,7 @@ mod tests {
             "--token",
             "t",
             "--resolve",
-            "a.example:443:::1",
+            "a.example:443:[::1],192.0.2.1",
             "--url",
             "http://gateway:8080/",
         ];
@@ -160,8 +179,9 @@ mod tests {
         assert_eq!(found.issuer.as_deref(), Some("https://a.example/b"));
         assert_eq!(found.relying_parties, ["aws", "pyjwt"]);
         assert_eq!(found.url.as_deref(), Some("http://gateway:8080"));
-        let address = "::1".parse().unwrap();
-        assert_eq!(found.resolves, [Resolve { host: "a.example".to_owned(), port: 443, address }]);
+        let addresses = vec!["::1".parse().unwrap(), "192.0.2.1".parse().unwrap()];
+        let resolve = Resolve { host: "a.example".to_owned(), port: 443, addresses };
+        assert_eq!(found.resolves, [resolve]);
         assert!(found.json && !found.help);
         assert_eq!(options(&[]), Ok(Options::default()));
     }
@@ -179,6 +199,7 @@ mod tests {
             (&["--url", "https://[::1]x1"], "it must be an http or https URL"),
             (&["--for", "nobody"], "--for has \"nobody\": it must be one of aws, "),
             (&["--resolve", "a:b"], "it must be HOST:PORT:ADDRESS"),
+            (&["--resolve", "a:443:192.0.2.1,"], "it must be HOST:PORT:ADDRESS"),
             (&["--resolve", "a:443:b"], "it must be HOST:PORT:ADDRESS"),
             (&["--url", "ftp://a"], "it must be an http or https URL"),
             (&["--url"], "--url: missing argument"),

@@ -8,8 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::finding::{Finding, Level};
-use super::new_key::{self, HasKey};
-use super::relying_parties::chosen;
+use super::new_key::{self, Caching, Served};
 use super::token;
 use crate::config::{Config, Mistakes};
 use crate::documents::{self, Kind};
@@ -34,7 +33,8 @@ pub(super) fn findings(
     };
     let mut findings = vec![Finding::ok("settings", "can be used, and both files can be read")];
     let expected = config.issuer.clone();
-    let (max_age, s_maxage) = (config.client_cache_ttl, config.shared_cache_ttl);
+    let caching =
+        Caching { max_age: Some(config.client_cache_ttl), s_maxage: Some(config.shared_cache_ttl) };
     let admin = config.admin_port.map(|port| (config.admin_addr, port));
     let upstream = Upstream::new(Settings {
         base: config.upstream_host,
@@ -75,7 +75,7 @@ pub(super) fn findings(
         match status(address, port) {
             Ok(status) => {
                 findings.extend(problems(&status));
-                findings.extend(keys_by_now(&status, names, max_age, s_maxage));
+                findings.extend(keys_by_now(&status, names, caching));
             }
             Err(finding) => findings.push(finding),
         }
@@ -170,49 +170,15 @@ fn problems(status: &Value) -> Vec<Finding> {
     findings
 }
 
-/// Who can be expected to have each key by now: is it safe to sign with it?
-fn keys_by_now(
-    status: &Value,
-    names: &[&'static str],
-    max_age: Duration,
-    s_maxage: Duration,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for key in list(status, "keys") {
+/// Who can be expected to have each key of `/status` by now.
+fn keys_by_now(status: &Value, names: &[&'static str], caching: Caching) -> Vec<Finding> {
+    let of_key = |key| {
         let (kid, since) = (text(key, "kid"), text(key, "first_seen"));
-        let Ok(first_seen) = humantime::parse_rfc3339(since) else { continue };
-        let served = SystemTime::now().duration_since(first_seen).unwrap_or_default();
-        let (mut late, mut unknown) = (Vec::new(), Vec::new());
-        for party in chosen(names) {
-            let found = new_key::new_key(party, Some(max_age), Some(s_maxage), Some(served));
-            match found.has_key {
-                HasKey::In(left) => late.push(format!("{} ({} s)", found.party, left.as_secs())),
-                HasKey::Unknown => unknown.push(found.party),
-                HasKey::Yes | HasKey::Never => {}
-            }
-        }
-        let not_known = if unknown.is_empty() {
-            String::new()
-        } else {
-            format!("; when {} look is not known", unknown.join(", "))
-        };
-        let says = format!("{kid} is served by this pod since {since} at least");
-        if !names.is_empty() {
-            let each = chosen(names).map(|party| {
-                let why = new_key::new_key(party, Some(max_age), Some(s_maxage), Some(served)).why;
-                Finding::ok(party.name, format!("{kid}: {}", why.trim_end_matches('.')))
-            });
-            findings.extend(each);
-        }
-        findings.push(if late.is_empty() {
-            Finding::ok("key", format!("{says}, long enough for all that are known{not_known}"))
-        } else {
-            let says = format!("{says}: perhaps not yet seen by {}{not_known}", late.join(", "));
-            let what_to_do = "if it is new, wait so long before you sign with it";
-            Finding::warning("key", says, what_to_do)
-        });
-    }
-    findings
+        let first_seen = humantime::parse_rfc3339(since).ok()?;
+        let lasts = SystemTime::now().duration_since(first_seen).unwrap_or_default();
+        Some(new_key::findings(Some(&Served { kid, since, lasts }), names, caching))
+    };
+    list(status, "keys").filter_map(of_key).flatten().collect()
 }
 
 /// From a pod the outside may look different, or not be reachable: name, TCP and TLS are warnings here.

@@ -33,11 +33,12 @@ use crate::url::{HttpsUrl, is_internal, parts};
 use arguments::Options;
 use finding::Finding;
 use forecast::{Forecast, Seen, Verdict};
+use new_key::Caching;
 use reach::reach;
 use relying_parties::{RelyingParty, chosen};
 use visit::{Answer, Server};
 
-/// The longest file that `--ca` and `--token` may name.
+/// The longest file that `--ca` and `--token` may name, in bytes: all public CAs together have a fifth of it.
 const MAX_FILE: u64 = 1 << 20;
 
 /// What doctor has to say, and whether it is without failures.
@@ -66,14 +67,19 @@ pub(crate) fn run(options: &Options, config: Result<Config, Mistakes>) -> Result
 /// The bytes of a file, or of standard input for `-`.
 fn read(option: &str, path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
+    // One byte more shows that the file is longer.
+    let limit = MAX_FILE + 1;
     let read = if path.as_os_str() == "-" {
-        io::stdin().take(MAX_FILE).read_to_end(&mut bytes)
+        io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
-        File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
+        File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
     };
-    read.map_err(|error| {
+    let length = read.map_err(|error| {
         format!("{option} is {path:?}: it must be a file that can be read: {error}")
     })?;
+    if u64::try_from(length).is_ok_and(|length| length > MAX_FILE) {
+        return Err(format!("{option} is {path:?}: it must have at most {MAX_FILE} bytes"));
+    }
     Ok(bytes)
 }
 
@@ -90,6 +96,15 @@ fn roots(options: &Options) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+/// Both documents as a relying party gets them.
+struct Published {
+    issuer: String,
+    discovery: Value,
+    discovery_answer: Answer,
+    keys: Vec<Value>,
+    keys_answer: Answer,
+}
+
 /// What a relying party outside the cluster sees of `issuer`; without one, of what `--url` has.
 fn outside(
     issuer: Option<&str>,
@@ -97,74 +112,86 @@ fn outside(
     roots: &RootCertStore,
     token: Option<&str>,
 ) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(published) = published(issuer, options, roots, &mut findings) else {
+        return findings;
+    };
+    let Published { issuer, discovery, discovery_answer, keys, keys_answer } = &published;
+    findings.extend(documents::algorithms(discovery, keys));
+    if !options.is_in_pod() {
+        let caching = Caching {
+            max_age: keys_answer.cache_directive("max-age"),
+            s_maxage: keys_answer.cache_directive("s-maxage"),
+        };
+        findings.extend(new_key::findings(None, &options.relying_parties, caching));
+    }
+    if let Some(token) = token {
+        findings.extend(token::findings(token, issuer, keys, SystemTime::now()));
+    }
+    let kid = token.and_then(token::kid_of);
+    let seen = Seen {
+        // That another one was asked for is said before, once.
+        issuer,
+        discovery,
+        discovery_answer: as_seen(discovery_answer),
+        keys,
+        keys_answer: as_seen(keys_answer),
+        signing_kid: kid.as_deref(),
+    };
+    findings.extend(foreseen(&seen, &options.relying_parties));
+    findings
+}
+
+/// Asks for both documents; `None` when one of them is not there.
+fn published(
+    issuer: Option<&str>,
+    options: &Options,
+    roots: &RootCertStore,
+    findings: &mut Vec<Finding>,
+) -> Option<Published> {
+    let has_issuer = issuer.is_some();
     let base = issuer.map_or("", |issuer| issuer.strip_suffix('/').unwrap_or(issuer));
     let asked = options.url.as_ref().map_or_else(
         || format!("{base}{DISCOVERY_PATH}"),
         |url| format!("{url}{}{DISCOVERY_PATH}", path_of(base)),
     );
-    let mut findings = Vec::new();
     if options.url.is_none() && parts(&asked).is_some_and(|(_, host, _)| is_internal(&host)) {
         let says = format!("{base} cannot be reached from outside the cluster");
         let what_to_do = "give kube-apiserver a --service-account-issuer with a host that relying parties can \
                           reach; --url asks the gateway by another way";
         findings.push(Finding::failure("issuer", says, what_to_do));
     }
-    let Some(server) = reach(&asked, options, roots, &mut findings) else { return findings };
-    let Some(got) = fetch(&server, Kind::Discovery, &asked, options, &mut findings) else {
-        return findings;
-    };
-    let (found, document) = documents::discovery(&got.body, issuer);
+    let server = reach(&asked, options, roots, findings)?;
+    let discovery_answer = fetch(&server, Kind::Discovery, &asked, options, findings)?;
+    let (found, document) = documents::discovery(&discovery_answer.body, issuer);
     findings.extend(found);
-    let Some((discovery, jwks_uri)) = document else { return findings };
+    let (discovery, jwks_uri) = document?;
 
-    let published = discovery.get("issuer").and_then(Value::as_str).unwrap_or_default();
+    let issuer = discovery.get("issuer").and_then(Value::as_str).unwrap_or_default().to_owned();
     let asked = match &options.url {
-        Some(url) if same_origin(published, &jwks_uri) => by_url(url, issuer.is_some(), &jwks_uri),
+        Some(url) if same_origin(&issuer, &jwks_uri) => by_url(url, has_issuer, &jwks_uri),
         // It is asked where it is.
         Some(_) | None => jwks_uri,
     };
     if is_closed(&asked, options) {
-        return findings;
+        return None;
     }
     let same_server = parts(&asked).is_some_and(|(is_https, host, port)| {
         (is_https, host.as_str(), port) == (server.is_https, server.host.as_str(), server.port)
     });
-    let server = if same_server {
-        server
-    } else {
-        let Some(server) = reach(&asked, options, roots, &mut findings) else { return findings };
-        server
-    };
-    let Some(got_keys) = fetch(&server, Kind::Jwks, &asked, options, &mut findings) else {
-        return findings;
-    };
-    let (found, keys) = documents::keys(&got_keys.body);
+    let server = if same_server { server } else { reach(&asked, options, roots, findings)? };
+    let keys_answer = fetch(&server, Kind::Jwks, &asked, options, findings)?;
+    let (found, keys) = documents::keys(&keys_answer.body);
     findings.extend(found);
     let head = server.request("HEAD", &asked, None);
-    let etag = got_keys.header("ETag");
+    let etag = keys_answer.header("ETag");
     let again = etag.map(|etag| server.request("GET", &asked, Some(etag)));
     findings.extend(documents::conditional(
-        &got_keys,
+        &keys_answer,
         head.as_ref(),
         again.as_ref().map(Result::as_ref),
     ));
-    let Some(keys) = keys else { return findings };
-    findings.extend(documents::algorithms(&discovery, &keys));
-    if let Some(token) = token {
-        findings.extend(token::findings(token, published, &keys, SystemTime::now()));
-    }
-    let kid = token.and_then(token::kid_of);
-    let seen = Seen {
-        // That another one was asked for is said above, once.
-        issuer: published,
-        discovery: &discovery,
-        discovery_answer: as_seen(&got),
-        keys: &keys,
-        keys_answer: as_seen(&got_keys),
-        signing_kid: kid.as_deref(),
-    };
-    findings.extend(foreseen(&seen, &options.relying_parties));
-    findings
+    Some(Published { issuer, discovery, discovery_answer, keys: keys?, keys_answer })
 }
 
 fn accepts(party: &RelyingParty) -> Finding {
@@ -244,7 +271,7 @@ fn by_url(url: &str, has_issuer: bool, jwks_uri: &str) -> String {
 /// may be asked: in a pod, a foreign document must not choose what is.
 fn is_closed(url: &str, options: &Options) -> bool {
     let Some((_, host, port)) = parts(url) else { return true };
-    let is_named = options.resolves.iter().any(|it| it.host == host && it.port == port)
+    let is_named = options.resolves.iter().any(|it| it.is_of(&host, port))
         || options
             .url
             .as_ref()

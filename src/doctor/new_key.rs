@@ -1,42 +1,96 @@
 //! Pure: which relying parties have a key that was added to a key set.
 //!
 //! The times are the worst case of a relying party that runs many processes, each of which fetches
-//! the key set for itself. No network, no clock: how long the key has been published is given.
+//! the key set for itself. No network, no clock: how long the key has been served is given.
 
 use std::time::Duration;
 
-use crate::doctor::relying_parties::{Looks, RelyingParty};
+use super::finding::Finding;
+use super::relying_parties::{Looks, RelyingParty, chosen};
+
+const SUBJECT: &str = "key";
+
+/// What the key set's `Cache-Control` allows.
+#[derive(Clone, Copy)]
+pub(crate) struct Caching {
+    pub(crate) max_age: Option<Duration>,
+    pub(crate) s_maxage: Option<Duration>,
+}
+
+/// A key that is served.
+pub(crate) struct Served<'a> {
+    pub(crate) kid: &'a str,
+    /// Since when at least, as RFC 3339 has it, and for how long that is.
+    pub(crate) since: &'a str,
+    pub(crate) lasts: Duration,
+}
 
 /// Whether a relying party has a key that was added to the key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HasKey {
+enum HasKey {
     /// Each process of it, or it fetches the key at the first token.
     Yes,
     /// Not each process: in the worst case only after so long.
     In(Duration),
-    /// The key is not published.
-    Never,
     /// Nothing is known about it.
     Unknown,
 }
 
-/// Whether it is safe to sign with a new key, as far as one relying party is concerned.
-#[derive(Debug)]
-pub(crate) struct NewKey {
-    pub(crate) party: &'static str,
-    pub(crate) has_key: HasKey,
-    /// A sentence.
-    pub(crate) why: String,
+/// Is it safe to sign with a new key? Who can be expected to have it by now; without `served`, where nobody knows
+/// since when the keys are, how long that takes. `names` are the relying parties that are asked about, all where
+/// there are none.
+pub(crate) fn findings(
+    served: Option<&Served<'_>>,
+    names: &[&'static str],
+    caching: Caching,
+) -> Vec<Finding> {
+    let lasts = served.map(|it| it.lasts);
+    let mut findings = Vec::new();
+    let (mut late, mut unknown) = (Vec::new(), Vec::new());
+    for party in chosen(names) {
+        let (has_key, why) = has_key(party, caching, lasts);
+        match has_key {
+            HasKey::In(left) => late.push(format!("{} ({} s)", party.name, left.as_secs())),
+            HasKey::Unknown => unknown.push(party.name),
+            HasKey::Yes => {}
+        }
+        if !names.is_empty() {
+            let of_key = served.map(|it| format!("{}: ", it.kid)).unwrap_or_default();
+            findings.push(Finding::ok(party.name, format!("{of_key}{why}")));
+        }
+    }
+    let not_known = if unknown.is_empty() {
+        String::new()
+    } else {
+        format!("; not known for {}", unknown.join(", "))
+    };
+    let late = late.join(", ");
+    findings.push(match served {
+        None if late.is_empty() => {
+            let says = "a key that is added is seen at once by all that are known";
+            Finding::ok(SUBJECT, format!("{says}{not_known}"))
+        }
+        None => {
+            let says = "since when the keys are served is not known from outside; one that is added is seen late by";
+            Finding::ok(SUBJECT, format!("{says} {late}{not_known}"))
+        }
+        Some(Served { kid, since, .. }) if late.is_empty() => {
+            let says = format!("{kid} is served by this pod since {since} at least");
+            Finding::ok(SUBJECT, format!("{says}, long enough for all that are known{not_known}"))
+        }
+        Some(Served { kid, since, .. }) => {
+            let says = format!("{kid} is served by this pod since {since} at least");
+            let what_to_do = "if it is new, wait so long before you sign with it";
+            let says = format!("{says}: perhaps not yet seen by {late}{not_known}");
+            Finding::warning(SUBJECT, says, what_to_do)
+        }
+    });
+    findings
 }
 
-/// Who has a key by now that has been published for `served_since`; `None` if it is not published.
-/// Both times are those of the key set's `Cache-Control`.
-pub(crate) fn new_key(
-    party: &RelyingParty,
-    max_age: Option<Duration>,
-    s_maxage: Option<Duration>,
-    served_since: Option<Duration>,
-) -> NewKey {
+/// Whether a relying party has a key that has been served for `lasts`, and a sentence without its full stop.
+fn has_key(party: &RelyingParty, caching: Caching, lasts: Option<Duration>) -> (HasKey, String) {
+    let Caching { max_age, s_maxage } = caching;
     let seconds = |it: Duration| it.as_secs();
     let (worst, rule) = match party.looks {
         Looks::Unknown => (None, "when it looks for new keys is not known".to_owned()),
@@ -84,83 +138,109 @@ pub(crate) fn new_key(
         }
         _ => String::new(),
     };
-    let (has_key, verdict) = match (served_since, worst) {
-        (None, _) => (HasKey::Never, "Do not sign with it, it is not published".to_owned()),
-        (_, None) => (HasKey::Unknown, "Not known".to_owned()),
-        (Some(since), Some(worst)) if since >= worst => (HasKey::Yes, "Has it".to_owned()),
-        (Some(since), Some(worst)) => {
-            let left = worst.saturating_sub(since);
-            (HasKey::In(left), format!("Perhaps not yet, for {} s more", seconds(left)))
+    let (has_key, verdict) = match (worst, lasts) {
+        (None, _) => (HasKey::Unknown, "not known".to_owned()),
+        (Some(worst), Some(lasts)) if lasts >= worst => (HasKey::Yes, "has it".to_owned()),
+        (Some(worst), Some(lasts)) => {
+            let left = worst.saturating_sub(lasts);
+            (HasKey::In(left), format!("perhaps not yet, for {} s more", seconds(left)))
+        }
+        (Some(Duration::ZERO), None) => (HasKey::Yes, "has a key that is added at once".to_owned()),
+        (Some(worst), None) => {
+            let says = format!("has a key that is added after {} s at most", seconds(worst));
+            (HasKey::In(worst), says)
         }
     };
-    NewKey { party: party.name, has_key, why: format!("{verdict}: {rule}{stale}.") }
+    (has_key, format!("{verdict}: {rule}{stale}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::finding::Level;
     use crate::doctor::relying_parties::named;
+
+    const DAY: Duration = Duration::from_secs(86_400);
 
     fn seconds(it: Option<u64>) -> Option<Duration> {
         it.map(Duration::from_secs)
     }
 
+    fn caching(max_age: Option<u64>, s_maxage: Option<u64>) -> Caching {
+        Caching { max_age: seconds(max_age), s_maxage: seconds(s_maxage) }
+    }
+
     #[test]
     fn a_key_is_there_when_the_slowest_process_has_looked() {
         let within = |it| HasKey::In(Duration::from_secs(it));
-        for (party, max_age, s_maxage, since, expected) in [
-            // Cache-Control of the key set: max-age, s-maxage; served for; who has it.
-            ("go-oidc", None, None, None, HasKey::Never),
+        for (party, max_age, s_maxage, lasts, expected) in [
+            // Cache-Control of the key set: max-age, s-maxage; served for, if it is known; who has it.
             ("go-oidc", Some(3600), None, Some(0), HasKey::Yes),
+            ("go-oidc", None, None, None, HasKey::Yes),
             ("jose", None, None, Some(10), within(20)),
             ("jose", None, None, Some(30), HasKey::Yes),
+            ("jose", None, None, None, within(30)),
             ("openid-client", None, None, Some(30), within(30)),
             ("kubernetes", Some(3600), None, Some(60), within(3510)),
             ("kubernetes", Some(3600), None, Some(3570), HasKey::Yes),
             ("kubernetes", Some(3600), Some(30), Some(0), HasKey::Yes),
-            ("kubernetes", Some(30), None, Some(0), HasKey::Yes),
+            ("kubernetes", Some(30), None, None, HasKey::Yes),
             ("kubernetes", None, None, Some(0), HasKey::Yes),
             ("jwx", Some(60), None, Some(300), within(600)),
             ("jwx", Some(3600), None, Some(900), within(2700)),
             ("envoy", Some(60), None, Some(599), within(1)),
             ("istio", None, None, Some(1200), HasKey::Yes),
-            ("kafka", None, None, Some(60), within(3540)),
+            ("kafka", None, None, None, within(3600)),
             ("aws", Some(60), None, Some(60), HasKey::Unknown),
-            ("aws", Some(60), None, None, HasKey::Never),
+            ("aws", Some(60), None, None, HasKey::Unknown),
         ] {
             let party = named(party).unwrap();
-            let found = new_key(party, seconds(max_age), seconds(s_maxage), seconds(since));
-            assert_eq!(found.has_key, expected, "{} {max_age:?} {since:?}", party.name);
-            assert_eq!(found.party, party.name);
-            assert!(found.why.ends_with('.'), "{}", found.why);
+            let (found, _) = has_key(party, caching(max_age, s_maxage), seconds(lasts));
+            assert_eq!(found, expected, "{} {max_age:?} {lasts:?}", party.name);
         }
     }
 
     #[test]
     fn it_says_when_and_why() {
-        let day = Some(Duration::from_secs(86_400));
-        for (party, since, expected) in [
+        for (party, lasts, expected) in [
             (
                 "keyfunc",
-                day,
-                "Has it: it fetches the key set at the first token of the key; a look before the \
-                 key was there costs 300 s.",
+                Some(DAY),
+                "has it: it fetches the key set at the first token of the key; a look before the \
+                 key was there costs 300 s",
             ),
             (
                 "kubernetes",
                 Some(Duration::from_secs(70)),
-                "Perhaps not yet, for 3500 s more: it looks for a new key, but not before 3570 s \
-                 have passed since its last fetch (Cache-Control less 30 s).",
+                "perhaps not yet, for 3500 s more: it looks for a new key, but not before 3570 s \
+                 have passed since its last fetch (Cache-Control less 30 s)",
             ),
             (
                 "istio",
                 None,
-                "Do not sign with it, it is not published: it fetches the key set every 1200 s only.",
+                "has a key that is added after 1200 s at most: it fetches the key set every 1200 s \
+                 only",
             ),
         ] {
-            let max_age = Some(Duration::from_secs(3600));
-            let found = new_key(named(party).unwrap(), max_age, None, since);
-            assert_eq!(found.why, expected);
+            let (_, why) = has_key(named(party).unwrap(), caching(Some(3600), None), lasts);
+            assert_eq!(why, expected);
         }
+    }
+
+    #[test]
+    fn a_key_is_safe_to_sign_with_when_no_relying_party_that_was_named_is_late() {
+        let key = |lasts| Served { kid: "new", since: "2026-11-28T00:00:00Z", lasts };
+        let says = |served: Option<&Served<'_>>, names: &[&'static str]| {
+            findings(served, names, caching(Some(60), None)).pop().unwrap()
+        };
+        let late = says(Some(&key(Duration::from_secs(60))), &["jwx", "go-oidc", "aws"]);
+        assert_eq!(late.level, Level::Warning);
+        assert!(late.says.ends_with("by jwx (840 s); not known for aws"), "{}", late.says);
+        assert_eq!(says(Some(&key(DAY)), &["jwx"]).level, Level::Ok);
+        let unknown = says(None, &["jwx", "go-oidc"]).says;
+        assert!(
+            unknown
+                .ends_with("not known from outside; one that is added is seen late by jwx (900 s)")
+        );
     }
 }

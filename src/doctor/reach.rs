@@ -1,6 +1,6 @@
 //! Whether the server of a URL can be reached: its name, TCP and TLS, each with what to do.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,8 +9,8 @@ use rustls::version::{TLS12, TLS13};
 
 use super::arguments::Options;
 use super::chain;
-use super::finding::Finding;
-use super::visit::{self, Server, Trust};
+use super::finding::{Finding, Level};
+use super::visit::{self, Handshake, HandshakeError, Server, Trust};
 use crate::url::{is_internal, parts};
 
 /// Name, TCP and TLS of a URL's server; `None` when it cannot be asked.
@@ -100,40 +100,73 @@ fn secure(
     has_ca: bool,
     findings: &mut Vec<Finding>,
 ) -> bool {
-    let versions = [("1.3", &TLS13), ("1.2", &TLS12)];
     let Some((first, others)) = server.addresses().split_first() else { return false };
-    let outcomes = versions.map(|(name, version)| (name, server.handshake(*first, version)));
-    let good: Vec<_> =
-        outcomes.iter().filter(|(_, it)| it.is_ok()).map(|(name, _)| *name).collect();
-    let refused = outcomes.iter().find_map(|(_, outcome)| outcome.as_ref().err());
-    let shown = server.shown();
-    if good.is_empty() {
-        let cause = refused.map(ToString::to_string).unwrap_or_default();
-        if shown.is_empty() {
+    let of_first = tls(server, *first, roots, has_ca);
+    let is_usable = of_first.is_usable;
+    findings.extend(of_first.findings);
+    for address in others.iter().filter(|_| is_usable) {
+        let found = tls(server, *address, roots, has_ca).findings;
+        for finding in found.into_iter().filter(|it| it.level != Level::Ok) {
+            // What all of them have is said once.
+            if !findings.contains(&finding) {
+                let says = format!("{address}: {}", finding.says);
+                findings.push(Finding { says, ..finding });
+            }
+        }
+    }
+    is_usable
+}
+
+/// What an address has to say by TLS, and whether a relying party that has all versions can use it.
+struct Tls {
+    findings: Vec<Finding>,
+    is_usable: bool,
+}
+
+fn tls(server: &Server, address: SocketAddr, roots: &RootCertStore, has_ca: bool) -> Tls {
+    let now = SystemTime::now();
+    let versions = [("1.3", &TLS13), ("1.2", &TLS12)];
+    let tried = versions.map(|(name, version)| (name, server.handshake(address, version)));
+    let good = tried.iter().filter(|(_, it)| it.outcome.is_ok());
+    let good: Vec<_> = good.map(|(name, _)| *name).collect();
+    let is_certificate_refused =
+        |it: &Handshake| it.outcome.as_ref().is_err_and(HandshakeError::is_of_certificate);
+    let mut findings = Vec::new();
+    match *good {
+        // Said below.
+        _ if tried.iter().any(|(_, it)| is_certificate_refused(it)) => {}
+        [] => {
+            let errors = tried.iter().find_map(|(_, it)| it.outcome.as_ref().err());
+            let cause = errors.map(ToString::to_string).unwrap_or_default();
             let what_to_do = "the port must speak TLS 1.2 or 1.3: see what answers there";
             findings.push(Finding::failure("tls", cause, what_to_do));
-        } else {
-            let now = SystemTime::now();
-            findings.extend(chain::findings(&shown, Some(&cause), roots, has_ca, now));
         }
-        return false;
-    }
-    if let [alone] = *good {
-        let what_to_do =
-            "turn on TLS 1.2 and 1.3: there are relying parties that have only one of them";
-        findings.push(Finding::warning("tls", format!("{alone} alone"), what_to_do));
-    } else {
-        let says = format!("{} with AES-GCM or ChaCha20", good.join(" and "));
-        findings.push(Finding::ok("tls", says));
-    }
-    findings.extend(chain::findings(&shown, None, roots, has_ca, SystemTime::now()));
-    for address in others {
-        let outcomes = versions.map(|(_, version)| server.handshake(*address, version));
-        if let [Err(error), Err(_)] = outcomes {
+        [alone] => {
             let what_to_do =
-                "each address of the host must answer alike: relying parties take any of them";
-            findings.push(Finding::failure("tls", format!("{address}: {error}"), what_to_do));
+                "turn on TLS 1.2 and 1.3: there are relying parties that have only one of them";
+            findings.push(Finding::warning("tls", format!("{alone} alone"), what_to_do));
+        }
+        _ => {
+            let says = format!("{} with AES-GCM or ChaCha20", good.join(" and "));
+            findings.push(Finding::ok("tls", says));
         }
     }
-    true
+    let of_chain = |it: &Handshake| match &it.outcome {
+        Ok(()) => chain::findings(&it.shown, None, roots, has_ca, now),
+        Err(error) if error.is_of_certificate() => {
+            chain::findings(&it.shown, Some(&error.to_string()), roots, has_ca, now)
+        }
+        Err(_) => Vec::new(),
+    };
+    let [new, old] = tried.each_ref().map(|(_, it)| of_chain(it));
+    if new.is_empty() {
+        findings.extend(old);
+    } else if old == new {
+        findings.extend(new);
+    } else {
+        // Servers choose a certificate by what a client offers.
+        let of_old = |it: Finding| Finding { says: format!("by TLS 1.2: {}", it.says), ..it };
+        findings.extend(new.into_iter().chain(old.into_iter().map(of_old)));
+    }
+    Tls { findings, is_usable: !good.is_empty() }
 }

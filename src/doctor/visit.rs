@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{Connector as _, NextTimeout, TcpConnector};
 
 use super::arguments::Resolve;
+use crate::http::cache_directive;
 use crate::locks::lock;
 use crate::upstream::{TlsConnector, certificate_error, client_config, provider};
 
@@ -67,6 +69,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The seconds of a directive of `Cache-Control`.
+    pub(crate) fn cache_directive(&self, directive: &str) -> Option<Duration> {
+        let fields = self.headers.iter();
+        let fields = fields.filter(|(name, _)| name.eq_ignore_ascii_case("Cache-Control"));
+        cache_directive(fields.map(|(_, value)| value.as_str()), directive)
+    }
+
     /// The value of the first field of this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let named = self.headers.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
@@ -156,9 +165,8 @@ pub(crate) fn resolve(
     port: u16,
     resolves: &[Resolve],
 ) -> Result<Vec<SocketAddr>, NameError> {
-    let given = resolves.iter().find(|it| it.host.eq_ignore_ascii_case(host) && it.port == port);
-    if let Some(given) = given {
-        return Ok(vec![SocketAddr::new(given.address, port)]);
+    if let Some(given) = resolves.iter().find(|it| it.is_of(host, port)) {
+        return Ok(given.addresses.iter().map(|it| SocketAddr::new(*it, port)).collect());
     }
     let (sender, found) = mpsc::channel();
     let name = (host.trim_start_matches('[').trim_end_matches(']').to_owned(), port);
@@ -223,6 +231,16 @@ impl Server {
         &self,
         address: SocketAddr,
         version: &'static SupportedProtocolVersion,
+    ) -> Handshake {
+        lock(&self.trust.shown).clear();
+        let outcome = self.shake_hands(address, version);
+        Handshake { outcome, shown: mem::take(&mut *lock(&self.trust.shown)) }
+    }
+
+    fn shake_hands(
+        &self,
+        address: SocketAddr,
+        version: &'static SupportedProtocolVersion,
     ) -> Result<(), HandshakeError> {
         let deadline = Instant::now() + CONNECT;
         let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(HandshakeError::of)?;
@@ -235,11 +253,6 @@ impl Server {
             connection.complete_io(&mut stream).map_err(HandshakeError::of)?;
         }
         Ok(())
-    }
-
-    /// The certificates that the server showed last, its own first.
-    pub(crate) fn shown(&self) -> Vec<CertificateDer<'static>> {
-        lock(&self.trust.shown).clone()
     }
 
     /// One request. An error is a sentence.
@@ -303,6 +316,12 @@ impl io::Write for Limited {
     }
 }
 
+/// What came of a handshake, and the certificates that the server showed, its own first.
+pub(crate) struct Handshake {
+    pub(crate) outcome: Result<(), HandshakeError>,
+    pub(crate) shown: Vec<CertificateDer<'static>>,
+}
+
 /// Why there is no TLS.
 pub(crate) enum HandshakeError {
     /// The host is none that a certificate can name.
@@ -313,6 +332,11 @@ pub(crate) enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// It is the certificate that is refused.
+    pub(crate) const fn is_of_certificate(&self) -> bool {
+        matches!(self, Self::Tls(Error::InvalidCertificate(_)))
+    }
+
     fn of(error: io::Error) -> Self {
         if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
             return Self::NoAnswer;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -11,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::fake_api::{DISCOVERY, FakeApi, JWKS, discovery, key_set};
-use crate::gateway::{Ended, Gateway, eventually};
+use crate::gateway::{Ended, Gateway, binary, eventually};
 use crate::tls::{Pair, named, named_ca, self_signed, server, signed_by};
 
 const HOST: &str = "oidc.example.com";
@@ -45,15 +46,24 @@ impl Site {
 
     /// Shows these certificates; `ca` is for doctor.
     fn showing(chain: &[&Pair], own: &Pair, ca: &str) -> Self {
-        let config = Arc::new(server(chain, &own.key, &[]));
+        let config = server(chain, &own.key, &[]);
+        Self::with([config.clone(), config], ca)
+    }
+
+    /// With a configuration for clients that offer TLS 1.3, and one for the rest.
+    fn with(configs: [ServerConfig; 2], ca: &str) -> Self {
+        let [new, old] = configs.map(Arc::new);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answers = Arc::<Mutex<BTreeMap<_, _>>>::default();
         let shared = Arc::clone(&answers);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (config, answers) = (Arc::clone(&config), Arc::clone(&shared));
-                thread::spawn(move || serve(stream, config, &answers));
+                let (new, old, answers) = (new.clone(), old.clone(), Arc::clone(&shared));
+                thread::spawn(move || {
+                    let config = if offers_tls_1_3(&stream) { new } else { old };
+                    serve(stream, config, &answers)
+                });
             }
         });
         // For its folder, and its keys.
@@ -116,6 +126,14 @@ fn assert_failure(ended: &Ended, expected: &str) {
 fn assert_good(ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.log);
     assert!(!ended.stdout.contains("failure  "), "{}", ended.stdout);
+}
+
+/// By the extension `supported_versions` of the `ClientHello`: RFC 8446 §4.2.1.
+fn offers_tls_1_3(stream: &TcpStream) -> bool {
+    let mut hello = [0; 2048];
+    let length = stream.peek(&mut hello).unwrap_or_default();
+    let extension = hello[..length].windows(9).find(|nine| nine.starts_with(&[0, 43, 0]));
+    extension.is_some_and(|nine| nine[5..].chunks(2).any(|version| version == [3, 4]))
 }
 
 fn serve(
@@ -270,6 +288,71 @@ fn what_is_wrong_with_the_certificate_is_a_sentence_and_exit_code_1() {
     let builder = Gateway::builder(&site.api).arg("doctor").arg(&site.issuer());
     let ended = builder.arg("--resolve").arg(&resolve).run();
     assert_failure(&ended, "which is not trusted");
+}
+
+#[test]
+fn a_certificate_that_only_tls_1_2_shows_is_looked_at_too() {
+    let ca = self_signed(named_ca("site CA"));
+    let own = signed_by(named("site", HOST), &ca);
+    let mut expired = named("expired", HOST);
+    expired.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let expired = signed_by(expired, &ca);
+    for (new, old, expected) in [
+        (&own, &expired, "by TLS 1.2: the certificate of CN=expired has expired"),
+        (&expired, &own, "the certificate of CN=expired has expired"),
+    ] {
+        let configs = [new, old].map(|pair| server(&[pair], &pair.key, &[]));
+        Site::with(configs, &ca.pem).assert_fails(expected);
+    }
+}
+
+#[test]
+fn a_name_may_be_given_several_addresses() {
+    let site = Site::start();
+    let port = site.address.port();
+    // Nobody listens on the first one.
+    let resolve = format!("{HOST}:{port}:127.0.0.2,127.0.0.1");
+    let ca = site.ca.to_str().unwrap();
+    let mut builder = Gateway::builder(&site.api).arg("doctor").arg(&site.issuer());
+    for argument in ["--resolve", &resolve, "--ca", ca] {
+        builder = builder.arg(argument);
+    }
+    let ended = builder.run();
+    assert_good(&ended);
+    assert!(ended.stdout.contains(&format!("warning  tcp           127.0.0.2:{port}: ")));
+}
+
+#[test]
+fn from_outside_it_says_who_sees_a_new_key_late() {
+    let site = Site::start();
+    let caching =
+        "Content-Type: application/json\r\nETag: \"e\"\r\nCache-Control: max-age=1800\r\n";
+    site.set(JWKS, answer("200 OK", caching, &site.api.jwks()));
+    let ended = site.doctor(&["--for", "jwx,go-oidc"]);
+    assert_good(&ended);
+    for expected in [
+        "one that is added is seen late by jwx (1800 s)\n",
+        "ok       go-oidc       has a key that is added at once: ",
+    ] {
+        assert!(ended.stdout.contains(expected), "{expected}: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn what_cannot_be_printed_is_an_error() {
+    let api = FakeApi::start();
+    let to_full_disk = ["sh", "-c", "exec \"$0\" \"$@\" >/dev/full"];
+    for argument in ["doctor", "--version"] {
+        let ended = Gateway::builder(&api).under(&to_full_disk).arg(argument).run();
+        assert_eq!(ended.code, Some(1), "{}", ended.log);
+        assert!(ended.log.contains("cannot write to stdout: "), "{}", ended.log);
+    }
+    // A reader who has seen enough is no reason to say that an issuer is bad.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = Command::new(binary()).arg("--help").stdout(writer).output().unwrap();
+    assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
 }
 
 #[test]
@@ -446,10 +529,16 @@ fn an_issuer_inside_the_cluster_is_a_failure() {
 #[test]
 fn usage_is_exit_code_2() {
     let api = FakeApi::start();
+    let large = api.volume.dir().join("large");
+    std::fs::write(&large, vec![b'a'; (1 << 20) + 1]).unwrap();
+    let large = large.to_str().unwrap();
     for arguments in [
         &["doctor", "http://a"][..],
         &["doctor", "--nothing"],
         &["doctor", "--ca", "/nothing", "https://a"],
+        &["doctor", "--ca", large, "https://a"],
+        &["doctor", "--token", large, "https://a"],
+        &["doctor", "--resolve", "a:443:nobody", "https://a"],
         &["else"],
     ] {
         let mut builder = Gateway::builder(&api);

@@ -28,22 +28,21 @@ const READING_ORDER: [(&str, &str); 77] = [
     (
         "doctor",
         "doctor::inside doctor::reach doctor::token doctor::documents doctor::visit \
-         doctor::arguments doctor::forecast doctor::relying_parties doctor::finding config upstream \
-         documents url",
+         doctor::arguments doctor::forecast doctor::new_key doctor::relying_parties doctor::finding config \
+         upstream documents url",
     ),
     (
         "doctor::inside",
-        "doctor::token doctor::new_key doctor::relying_parties doctor::finding config upstream \
-         documents reason",
+        "doctor::token doctor::new_key doctor::finding config upstream documents reason",
     ),
     ("doctor::reach", "doctor::chain doctor::visit doctor::arguments doctor::finding url"),
     ("doctor::token", "doctor::finding jwt documents"),
     ("doctor::documents", "doctor::visit doctor::finding jwt documents json url"),
     ("doctor::chain", "doctor::finding upstream"),
-    ("doctor::visit", "doctor::arguments upstream locks"),
+    ("doctor::visit", "doctor::arguments upstream http locks"),
     ("doctor::arguments", "doctor::relying_parties documents url"),
     ("doctor::forecast", "doctor::relying_parties documents"),
-    ("doctor::new_key", "doctor::relying_parties"),
+    ("doctor::new_key", "doctor::relying_parties doctor::finding"),
     ("doctor::relying_parties", ""),
     ("doctor::finding", "logging"),
     ("config", "config::source config::settings config::values documents logging"),
@@ -103,8 +102,8 @@ const READING_ORDER: [(&str, &str); 77] = [
     (
         "upstream",
         "upstream::trust upstream::token upstream::connector upstream::verifier upstream::bundle \
-         upstream::expiry upstream::failure upstream::resolver upstream::file notices documents \
-         locks",
+         upstream::expiry upstream::failure upstream::resolver upstream::file notices http \
+         documents locks",
     ),
     (
         "upstream::trust",
