@@ -1,6 +1,7 @@
 //! Pure: https URLs, and hosts that cannot be reached from outside a cluster.
 
 use http::Uri;
+use http::uri::Authority;
 
 /// The parts of an absolute https URL that matter here.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,15 +27,7 @@ impl HttpsUrl {
         {
             return None;
         }
-        // The `http` crate accepts anything after an IPv6 address, and a sign before a port.
-        let port = match authority.as_str().strip_prefix(authority.host())? {
-            "" | ":" => 443,
-            after => {
-                let port = after.strip_prefix(':')?;
-                port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?
-            }
-        };
-        Some(Self { host, port, path: uri.path().to_owned() })
+        Some(Self { host, port: port(authority, 443)?, path: uri.path().to_owned() })
     }
 
     /// Whether scheme, host and port are the same: RFC 6454 §4.
@@ -53,20 +46,24 @@ pub(crate) fn parts(url: &str) -> Option<(bool, String, u16)> {
     };
     let authority = uri.authority()?;
     let host = authority.host();
-    let port = match authority.as_str().strip_prefix(host)? {
-        "" => {
-            if is_https {
-                443
-            } else {
-                80
-            }
-        }
+    let port = port(authority, if is_https { 443 } else { 80 })?;
+    (!host.is_empty()).then(|| (is_https, host.to_ascii_lowercase(), port))
+}
+
+/// The `http` crate accepts anything after an IPv6 address, and a sign before a port.
+fn port(authority: &Authority, default: u16) -> Option<u16> {
+    match authority.as_str().strip_prefix(authority.host())? {
+        "" | ":" => Some(default),
         after => {
             let port = after.strip_prefix(':')?;
-            port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?
+            port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))
         }
-    };
-    (!host.is_empty()).then(|| (is_https, host.to_ascii_lowercase(), port))
+    }
+}
+
+/// The host of a URL as sockets and certificates have it: an IPv6 address without its brackets.
+pub(crate) fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Whether `host`, in lower case, means something only inside a cluster or a private network: a
@@ -77,10 +74,10 @@ pub(crate) fn is_internal(host: &str) -> bool {
     if let Ok(address) = host.parse::<std::net::Ipv4Addr>() {
         return address.is_private() || address.is_loopback() || address.is_link_local();
     }
-    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        return address.parse::<std::net::Ipv6Addr>().is_ok_and(|address| {
-            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
-        });
+    if let Ok(address) = without_brackets(host).parse::<std::net::Ipv6Addr>() {
+        return address.is_loopback()
+            || address.is_unique_local()
+            || address.is_unicast_link_local();
     }
     !host.contains('.')
         || [".svc", ".local", ".internal", ".localhost"].iter().any(|end| host.ends_with(end))

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::documents::{self, JwksUri, Layout};
 use crate::json;
 use crate::logging;
-use crate::url::HttpsUrl;
+use crate::url::{HttpsUrl, without_brackets};
 
 /// The levels of `RUST_LOG`.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -47,7 +47,7 @@ pub(super) fn whole<T: FromStr + PartialOrd>(text: &str, min: T, max: T) -> Opti
 
 /// An IP address, which may be in brackets.
 pub(super) fn address(text: &str) -> Option<IpAddr> {
-    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text).parse().ok()
+    without_brackets(text).parse().ok()
 }
 
 pub(super) fn layout(text: &str) -> Option<Layout> {
@@ -95,7 +95,7 @@ pub(super) fn upstream_base(text: &str) -> Option<String> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let address = without_brackets(host).parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 

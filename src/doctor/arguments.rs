@@ -7,6 +7,7 @@ use lexopt::{Arg, Parser, ValueExt as _};
 
 use super::relying_parties::{self, RELYING_PARTIES};
 use crate::documents::is_issuer;
+use crate::url::without_brackets;
 
 /// What `doctor --help` prints.
 pub(crate) const HELP: &str = "\
@@ -130,7 +131,7 @@ fn resolve(text: &str) -> Result<Resolve, String> {
     let parsed = || {
         let (host, rest) = text.split_once(':')?;
         let (port, addresses) = rest.split_once(':')?;
-        let address = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        let address = |text: &str| without_brackets(text).parse().ok();
         let addresses = addresses.split(',').map(address).collect::<Option<Vec<_>>>()?;
         (!host.is_empty()).then_some(())?;
         Some(Resolve { host: host.to_owned(), port: port.parse().ok()?, addresses })

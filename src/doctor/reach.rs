@@ -1,6 +1,6 @@
 //! Whether the server of a URL can be reached: its name, TCP and TLS, each with what to do.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -41,7 +41,7 @@ pub(super) fn reach(
     };
     let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
     let list = format!("{host} is {}", list.join(", "));
-    let is_private = addresses.iter().all(|it| is_internal(&bracketed(it.ip().to_canonical())));
+    let is_private = addresses.iter().all(|it| is_internal(&it.ip().to_canonical().to_string()));
     findings.push(if is_private && options.resolves.is_empty() && options.url.is_none() {
         let what_to_do =
             "relying parties outside need a public address: look from there, or ask with --resolve";
@@ -62,11 +62,6 @@ pub(super) fn reach(
         return None;
     }
     Some(server)
-}
-
-/// As a host of a URL.
-fn bracketed(address: IpAddr) -> String {
-    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
 }
 
 /// Whether one of the addresses can be reached.

@@ -30,6 +30,7 @@ use super::arguments::Resolve;
 use crate::http::cache_directive;
 use crate::locks::lock;
 use crate::upstream::{TlsConnector, certificate_error, client_config, provider};
+use crate::url::without_brackets;
 
 /// For a look-up, which getaddrinfo(3) itself does not limit.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -169,7 +170,7 @@ pub(crate) fn resolve(
         return Ok(given.addresses.iter().map(|it| SocketAddr::new(*it, port)).collect());
     }
     let (sender, found) = mpsc::channel();
-    let name = (host.trim_start_matches('[').trim_end_matches(']').to_owned(), port);
+    let name = (without_brackets(host).to_owned(), port);
     let look_up = move || {
         // Nobody waits any more when it took too long.
         let _ = sender.send(name.to_socket_addrs().map(Iterator::collect));
@@ -245,7 +246,7 @@ impl Server {
         let deadline = Instant::now() + CONNECT;
         let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(HandshakeError::of)?;
         let mut stream = Limited { stream, deadline };
-        let host = self.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = without_brackets(&self.host).to_owned();
         let name = ServerName::try_from(host).map_err(|_bad| HandshakeError::Name)?;
         let config = self.trust.config(&[version]).map_err(HandshakeError::Tls)?;
         let mut connection = ClientConnection::new(config, name).map_err(HandshakeError::Tls)?;

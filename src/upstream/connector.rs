@@ -20,6 +20,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::verifier::Verifier;
+use crate::url::without_brackets;
 
 /// Wraps a connection in TLS if the URL is https.
 #[derive(Clone, Debug)]
@@ -74,7 +75,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
             return Ok(Some(Either::A(transport)));
         }
         let host = details.uri.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = without_brackets(host).to_owned();
         let name = ServerName::try_from(host)
             .map_err(|_bad_name| Error::BadUri(details.uri.to_string()))?;
         let mut connection = ClientConnection::new(Arc::clone(&self.config), name)?;
