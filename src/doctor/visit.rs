@@ -99,7 +99,10 @@ impl Trust {
         versions: &[&'static SupportedProtocolVersion],
     ) -> Result<Arc<ClientConfig>, Error> {
         let verifier = Arc::new(Recorder(Arc::clone(self)));
-        client_config(verifier, Arc::clone(&self.provider), versions)
+        // rustls offers the suites of other versions too, and servers choose certificates by them.
+        let mut provider = CryptoProvider::clone(&self.provider);
+        provider.cipher_suites.retain(|suite| versions.contains(&suite.version()));
+        client_config(verifier, Arc::new(provider), versions)
     }
 }
 

@@ -8,7 +8,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::fake_api::{DISCOVERY, FakeApi, JWKS, discovery, key_set};
@@ -46,24 +51,19 @@ impl Site {
 
     /// Shows these certificates; `ca` is for doctor.
     fn showing(chain: &[&Pair], own: &Pair, ca: &str) -> Self {
-        let config = server(chain, &own.key, &[]);
-        Self::with([config.clone(), config], ca)
+        Self::with(server(chain, &own.key, &[]), ca)
     }
 
-    /// With a configuration for clients that offer TLS 1.3, and one for the rest.
-    fn with(configs: [ServerConfig; 2], ca: &str) -> Self {
-        let [new, old] = configs.map(Arc::new);
+    fn with(config: ServerConfig, ca: &str) -> Self {
+        let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answers = Arc::<Mutex<BTreeMap<_, _>>>::default();
         let shared = Arc::clone(&answers);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (new, old, answers) = (new.clone(), old.clone(), Arc::clone(&shared));
-                thread::spawn(move || {
-                    let config = if offers_tls_1_3(&stream) { new } else { old };
-                    serve(stream, config, &answers)
-                });
+                let (config, answers) = (Arc::clone(&config), Arc::clone(&shared));
+                thread::spawn(move || serve(stream, config, &answers));
             }
         });
         // For its folder, and its keys.
@@ -126,14 +126,6 @@ fn assert_failure(ended: &Ended, expected: &str) {
 fn assert_good(ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.log);
     assert!(!ended.stdout.contains("failure  "), "{}", ended.stdout);
-}
-
-/// By the extension `supported_versions` of the `ClientHello`: RFC 8446 §4.2.1.
-fn offers_tls_1_3(stream: &TcpStream) -> bool {
-    let mut hello = [0; 2048];
-    let length = stream.peek(&mut hello).unwrap_or_default();
-    let extension = hello[..length].windows(9).find(|nine| nine.starts_with(&[0, 43, 0]));
-    extension.is_some_and(|nine| nine[5..].chunks(2).any(|version| version == [3, 4]))
 }
 
 fn serve(
@@ -290,6 +282,27 @@ fn what_is_wrong_with_the_certificate_is_a_sentence_and_exit_code_1() {
     assert_failure(&ended, "which is not trusted");
 }
 
+/// Shows one certificate to clients that have suites of TLS 1.3, and another one to the rest.
+#[derive(Debug)]
+struct ByVersion {
+    new: Arc<CertifiedKey>,
+    old: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for ByVersion {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let has_new = hello.cipher_suites().contains(&CipherSuite::TLS13_AES_128_GCM_SHA256);
+        Some(Arc::clone(if has_new { &self.new } else { &self.old }))
+    }
+}
+
+fn certified(pair: &Pair) -> Arc<CertifiedKey> {
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.key.serialize_der()));
+    let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).unwrap();
+    let certificate = CertificateDer::from_pem_slice(pair.pem.as_bytes()).unwrap();
+    Arc::new(CertifiedKey::new(vec![certificate], key))
+}
+
 #[test]
 fn a_certificate_that_only_tls_1_2_shows_is_looked_at_too() {
     let ca = self_signed(named_ca("site CA"));
@@ -302,8 +315,10 @@ fn a_certificate_that_only_tls_1_2_shows_is_looked_at_too() {
         (&own, &expired, "by TLS 1.2: the certificate of CN=expired has expired"),
         (&expired, &own, "the certificate of CN=expired has expired"),
     ] {
-        let configs = [new, old].map(|pair| server(&[pair], &pair.key, &[]));
-        Site::with(configs, &ca.pem).assert_fails(expected);
+        let mut config = server(&[&own], &own.key, &[]);
+        let [new, old] = [new, old].map(certified);
+        config.cert_resolver = Arc::new(ByVersion { new, old });
+        Site::with(config, &ca.pem).assert_fails(expected);
     }
 }
 
