@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::doctor::relying_parties::{Looks, RelyingParty};
+use crate::doctor::wants::{Looks, RelyingParty};
 
 /// Whether a relying party has a key that was added to the key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
