@@ -16,7 +16,7 @@ use serde_json::Value;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-use crate::doctor::wants::{KeyTrait, RelyingParty, Spoils, Want};
+use crate::doctor::wants::{KeyTrait, RelyingParty, Spoils, Unlisted, Want};
 use crate::documents::{Kind, kid};
 
 /// The longest value from outside in a sentence, in characters.
@@ -171,7 +171,9 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
             let why = format!("It accepts {} only, not {}.", accepted.join(", "), named(&found));
             by_key(&found, seen, why, "Sign with an algorithm that it accepts.")
         }
-        Want::ListedAlgorithm { if_none } => not_listed(if_none, seen, keys),
+        Want::ListedAlgorithm { if_absent, if_empty } => {
+            not_listed(if_absent, if_empty, seen, keys)
+        }
         Want::KeyTypes(accepted) => {
             let is_other = |key: &Traits<'_>| key.kty.is_none_or(|kty| !accepted.contains(&kty));
             let found: Vec<_> = keys.iter().filter(|key| is_other(key)).collect();
@@ -211,12 +213,17 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
     }
 }
 
-fn not_listed(if_none: &[&str], seen: &Seen<'_>, keys: &[Traits<'_>]) -> Option<Found> {
+fn not_listed(
+    if_absent: Unlisted,
+    if_empty: Unlisted,
+    seen: &Seen<'_>,
+    keys: &[Traits<'_>],
+) -> Option<Found> {
     let listed = seen.discovery.get("id_token_signing_alg_values_supported");
     let listed = listed.and_then(Value::as_array).map(Vec::as_slice);
     let accepts = |alg: &str| match listed {
-        None => alg == "RS256",
-        Some([]) => if_none.contains(&alg),
+        None => if_absent.is_none_or(|these| these.contains(&alg)),
+        Some([]) => if_empty.is_none_or(|these| these.contains(&alg)),
         Some(listed) => listed.iter().any(|it| it == alg),
     };
     let is_other = |key: &&Traits<'_>| key.signs_with.is_some_and(|alg| !accepts(alg));

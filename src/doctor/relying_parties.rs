@@ -200,7 +200,7 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             Want::NoRedirect(&[]),
             spoils_key(KeyTrait::NullAlg),
             spoils_key(KeyTrait::Twice),
-            Want::ListedAlgorithm { if_none: &[] },
+            Want::ListedAlgorithm { if_absent: Some(&["RS256"]), if_empty: Some(&[]) },
             spoils_key(KeyTrait::OtherUse),
             spoils_key(KeyTrait::OtherOps),
             spoils_key(KeyTrait::OtherAlg),
@@ -233,7 +233,7 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         wants: &[
             spoils_set(KeyTrait::UnknownCurve),
             spoils_set(KeyTrait::NullAlg),
-            Want::ListedAlgorithm { if_none: &["RS256"] },
+            Want::ListedAlgorithm { if_absent: None, if_empty: None },
             spoils_key(KeyTrait::OtherUse),
             spoils_key(KeyTrait::OtherOps),
             spoils_key(KeyTrait::OtherAlg),
@@ -251,7 +251,7 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         wants: &[
             spoils_set(KeyTrait::UnknownCurve),
             spoils_set(KeyTrait::BrokenX5c),
-            Want::ListedAlgorithm { if_none: &["RS256"] },
+            Want::ListedAlgorithm { if_absent: Some(&["RS256"]), if_empty: Some(&["RS256"]) },
         ],
         ..NOBODY
     },
@@ -361,7 +361,7 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             Want::Discovery("response_types_supported"),
             Want::Discovery("subject_types_supported"),
             spoils_key(KeyTrait::Twice),
-            Want::ListedAlgorithm { if_none: &[] },
+            Want::ListedAlgorithm { if_absent: None, if_empty: Some(&[]) },
             spoils_key(KeyTrait::OtherUse),
             spoils_key(KeyTrait::OtherAlg),
         ],

@@ -56,9 +56,9 @@ pub(crate) enum Want {
     JsonKeySet,
     /// This member in the discovery document.
     Discovery(&'static str),
-    /// Tokens of an algorithm that `id_token_signing_alg_values_supported` of the discovery document lists: without
-    /// the member, RS256; where the list is empty, `if_none`.
-    ListedAlgorithm { if_none: &'static [&'static str] },
+    /// Tokens of an algorithm that `id_token_signing_alg_values_supported` of the discovery document lists, or
+    /// of these where there is no such member or the list is empty; of any where that is `None`.
+    ListedAlgorithm { if_absent: Unlisted, if_empty: Unlisted },
     /// Keys of these algorithms.
     Algorithms(&'static [&'static str]),
     /// Keys with one of these `kty`.
@@ -74,6 +74,9 @@ pub(crate) enum Want {
     /// No key of this quality; with `of`, in these versions only, which are not the newest.
     KeyWithout { quality: KeyTrait, spoils: Spoils, of: Option<&'static str> },
 }
+
+/// The algorithms that stand in for a list; `None` is any.
+pub(crate) type Unlisted = Option<&'static [&'static str]>;
 
 /// What a key has that spoils it, or its key set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
