@@ -65,7 +65,7 @@ alerts-test: ## the alerts: promtool's tests, and whether runbook, metrics and d
 	PROMTOOL=$(PROMTOOL) tests/alerts/run
 
 .PHONY: forecasts
-forecasts: ## what doctor foresees against what 16 real relying parties do; no cluster needed
+forecasts: ## what doctor foresees against what 17 real relying parties do; no cluster needed
 	tests/doctor/forecasts
 
 .PHONY: bench

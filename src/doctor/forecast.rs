@@ -1,11 +1,12 @@
 //! Pure: which relying parties accept what an issuer publishes.
 //!
 //! A forecast is made from both documents and how they were answered, and from what is known of
-//! each relying party (`relying_parties`). It says nothing about what is wrong for everybody, such
-//! as a document that is not JSON. No network, no output: values from outside are cut to
+//! each relying party (`wants`, `relying_parties`). It says nothing about what is wrong for everybody, such
+//! as a document that is not JSON. Of a redirect or a compressed answer there is no document, and
+//! so a forecast of the answer alone. No network, no output: values from outside are cut to
 //! [`LONGEST_VALUE`] characters, and are escaped by whoever prints them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,8 +16,8 @@ use serde_json::Value;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-use crate::doctor::relying_parties::{KeyTrait, RelyingParty, Spoils, Want};
-use crate::documents::kid;
+use crate::doctor::wants::{KeyTrait, RelyingParty, Spoils, Unlisted, Want};
+use crate::documents::{Kind, kid};
 
 /// The longest value from outside in a sentence, in characters.
 const LONGEST_VALUE: usize = 200;
@@ -25,9 +26,9 @@ const LONGEST_VALUE: usize = 200;
 pub(crate) struct Answer<'a> {
     pub(crate) content_type: Option<&'a str>,
     pub(crate) content_encoding: Option<&'a str>,
-    /// The status of the first redirect, if there was one.
+    /// The status, where it is a redirect.
     pub(crate) redirect: Option<u16>,
-    /// Until the last byte, redirects included.
+    /// Until the last byte.
     pub(crate) took: Duration,
     /// Of the body, without its encoding.
     pub(crate) bytes: usize,
@@ -41,9 +42,17 @@ pub(crate) struct Seen<'a> {
     pub(crate) discovery_answer: Answer<'a>,
     pub(crate) keys: &'a [Value],
     pub(crate) keys_answer: Answer<'a>,
-    /// The kid of the key that signs now, from a token. Without it, a key that is refused is only
-    /// a warning as long as there are others.
-    pub(crate) signing_kid: Option<&'a str>,
+    /// From a token. Without it, a key that is refused is only a warning as long as there are
+    /// others.
+    pub(crate) signer: Option<Signer<'a>>,
+}
+
+/// The key that signs now.
+pub(crate) struct Signer<'a> {
+    /// Its place among the keys.
+    pub(crate) at: usize,
+    /// The token's, whatever the key says.
+    pub(crate) alg: &'a str,
 }
 
 /// In the order of their weight.
@@ -71,7 +80,7 @@ pub(crate) struct Forecast {
 /// What each of `parties` will refuse, in their order; a line of its own for each reason, and one
 /// that it accepts all for a party without any.
 pub(crate) fn forecast(seen: &Seen<'_>, parties: &[&'static RelyingParty]) -> Vec<Forecast> {
-    let keys: Vec<_> = traits_of(seen.keys);
+    let keys: Vec<_> = traits_of(seen);
     let mut lines = Vec::new();
     for party in parties {
         let before = lines.len();
@@ -95,6 +104,37 @@ pub(crate) fn forecast(seen: &Seen<'_>, parties: &[&'static RelyingParty]) -> Ve
     lines
 }
 
+/// Which of `parties` will refuse an answer that holds no document, a line for each reason. Those without a line
+/// may read it.
+pub(crate) fn forecast_answer(
+    kind: Kind,
+    answer: &Answer<'_>,
+    parties: &[&'static RelyingParty],
+) -> Vec<Forecast> {
+    let is_asked = |party: &&&RelyingParty| kind == Kind::Jwks || party.reads_discovery;
+    let name = match kind {
+        Kind::Discovery => "discovery document",
+        Kind::Jwks => "key set",
+    };
+    let mut lines = Vec::new();
+    for party in parties.iter().filter(is_asked) {
+        for want in party.wants {
+            let unfit = if let Want::NoRedirect(statuses) = *want {
+                redirected(answer, statuses)
+            } else if matches!(want, Want::NoEncoding) {
+                encoded(answer)
+            } else {
+                None
+            };
+            lines.extend(unfit.map(|(what, what_to_do)| {
+                let why = format!("The {name} is {what}.");
+                Forecast { party: party.name, verdict: Verdict::Refuses, why, what_to_do }
+            }));
+        }
+    }
+    lines
+}
+
 type Found = (Verdict, String, &'static str);
 
 /// Measured with each: those that do not compare the document's issuer compare the token's `iss`,
@@ -113,18 +153,12 @@ fn another_issuer(seen: &Seen<'_>) -> Option<Found> {
 }
 
 fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]) -> Option<Found> {
-    let find = |unfit: Unfit<'_>| {
-        answers(party, seen).into_iter().find_map(|(name, answer)| {
-            let (what, what_to_do) = unfit(answer)?;
-            Some((Verdict::Refuses, format!("The {name} is {what}."), what_to_do))
-        })
-    };
     match *want {
         Want::KeySetBytes(limit) => too_many(seen.keys_answer.bytes, "bytes", limit),
         Want::KeySetWithin(limit) => slow("key set", &seen.keys_answer, limit),
         Want::DiscoveryWithin(limit) => slow("discovery document", &seen.discovery_answer, limit),
-        Want::NoRedirect(statuses) => find(&|answer| redirected(answer, statuses)),
-        Want::NoEncoding => find(&encoded),
+        // See `forecast_answer`.
+        Want::NoRedirect(_) | Want::NoEncoding => None,
         Want::JsonDiscovery => not_json("discovery document", &seen.discovery_answer),
         Want::JsonKeySet => not_json("key set", &seen.keys_answer),
         Want::Discovery(member) => seen.discovery.get(member).is_none().then(|| {
@@ -136,6 +170,9 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
             let found: Vec<_> = keys.iter().filter(|key| is_other(key)).collect();
             let why = format!("It accepts {} only, not {}.", accepted.join(", "), named(&found));
             by_key(&found, seen, why, "Sign with an algorithm that it accepts.")
+        }
+        Want::ListedAlgorithm { if_absent, if_empty } => {
+            not_listed(if_absent, if_empty, seen, keys)
         }
         Want::KeyTypes(accepted) => {
             let is_other = |key: &Traits<'_>| key.kty.is_none_or(|kty| !accepted.contains(&kty));
@@ -176,16 +213,39 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
     }
 }
 
-/// What an answer is that a relying party cannot read, and what to do about it.
-type Unfit<'a> = &'a dyn Fn(&Answer<'_>) -> Option<(String, &'static str)>;
+fn not_listed(
+    if_absent: Unlisted,
+    if_empty: Unlisted,
+    seen: &Seen<'_>,
+    keys: &[Traits<'_>],
+) -> Option<Found> {
+    let listed = seen.discovery.get("id_token_signing_alg_values_supported");
+    let listed = listed.and_then(Value::as_array).map(Vec::as_slice);
+    let accepts = |alg: &str| match listed {
+        None => if_absent.is_none_or(|these| these.contains(&alg)),
+        Some([]) => if_empty.is_none_or(|these| these.contains(&alg)),
+        Some(listed) => listed.iter().any(|it| it == alg),
+    };
+    let is_other = |key: &&Traits<'_>| key.signs_with.is_some_and(|alg| !accepts(alg));
+    let found: Vec<_> = keys.iter().filter(is_other).collect();
+    let why = format!(
+        "It accepts the algorithms of id_token_signing_alg_values_supported only, and that of {} is \
+         not among them.",
+        named(&found)
+    );
+    by_key(&found, seen, why, "List it in the discovery document.")
+}
 
-fn redirected(answer: &Answer<'_>, statuses: &[u16]) -> Option<(String, &'static str)> {
+/// What an answer is that a relying party cannot read, and what to do about it.
+type Unfit = Option<(String, &'static str)>;
+
+fn redirected(answer: &Answer<'_>, statuses: &[u16]) -> Unfit {
     let status = answer.redirect.filter(|it| statuses.is_empty() || statuses.contains(it))?;
     let what = format!("behind a redirect ({status}), which it does not follow");
     Some((what, "Answer with the document itself."))
 }
 
-fn encoded(answer: &Answer<'_>) -> Option<(String, &'static str)> {
+fn encoded(answer: &Answer<'_>) -> Unfit {
     let encoding = answer.content_encoding.filter(|it| *it != "identity")?;
     let what = format!("compressed ({}), which it did not ask for", cut(encoding));
     Some((what, "Do not compress for those who send no Accept-Encoding."))
@@ -226,15 +286,6 @@ fn not_json(name: &str, answer: &Answer<'_>) -> Option<Found> {
     })
 }
 
-/// The answers that the party reads.
-fn answers<'a>(party: &RelyingParty, seen: &'a Seen<'a>) -> Vec<(&'static str, &'a Answer<'a>)> {
-    let mut answers = vec![("key set", &seen.keys_answer)];
-    if party.reads_discovery {
-        answers.insert(0, ("discovery document", &seen.discovery_answer));
-    }
-    answers
-}
-
 /// A verdict on tokens of the keys in `found`, none of which the party accepts.
 fn by_key(
     found: &[&Traits<'_>],
@@ -242,14 +293,9 @@ fn by_key(
     why: String,
     what_to_do: &'static str,
 ) -> Option<Found> {
-    let signs = |key: &&&Traits<'_>| seen.signing_kid.is_some() && key.kid == seen.signing_kid;
-    let every = found.len() == seen.keys.len();
-    match found.iter().find(signs) {
-        _ if found.is_empty() => None,
-        Some(_) => Some((Verdict::Refuses, why, what_to_do)),
-        None if every => Some((Verdict::Refuses, why, what_to_do)),
-        None => Some((Verdict::Warns, why, what_to_do)),
-    }
+    let all = found.len() == seen.keys.len() || found.iter().any(|key| key.signs);
+    let verdict = if all { Verdict::Refuses } else { Verdict::Warns };
+    (!found.is_empty()).then_some((verdict, why, what_to_do))
 }
 
 /// `the key "a" (kty RSA, alg RS256)`, and how many more there are.
@@ -270,29 +316,51 @@ struct Traits<'a> {
     kty: Option<&'a str>,
     /// From `alg`, else from the type of the key where that leaves one: RFC 7518 §3.1.
     alg: Option<&'a str>,
+    /// It signs now.
+    signs: bool,
+    /// The algorithm of the token that it signed, or else its own.
+    signs_with: Option<&'a str>,
     found: Vec<KeyTrait>,
 }
 
-fn traits_of(keys: &[Value]) -> Vec<Traits<'_>> {
-    let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
-    let identity = |key| (kid(key), member(key, "kty"));
-    for key in keys {
-        if kid(key).is_some() && !seen.insert(identity(key)) {
-            twice.insert(identity(key));
-        }
+fn traits_of<'a>(seen: &Seen<'a>) -> Vec<Traits<'a>> {
+    let mut first_of_kid = HashMap::new();
+    let mut of_kid_and_type = HashMap::<_, Vec<_>>::new();
+    for key in seen.keys.iter().filter(|key| kid(key).is_some()) {
+        first_of_kid.entry(kid(key)).or_insert(key);
+        of_kid_and_type.entry((kid(key), member(key, "kty"))).or_default().push(key);
     }
-    let traits = |key| Traits {
-        kid: kid(key),
-        kty: member(key, "kty"),
-        alg: member(key, "alg").or_else(|| alg_of_type(key)),
-        found: found_in(key, twice.contains(&identity(key))),
+    let is_behind = |key, first: Option<&&Value>| first.is_some_and(|first| !is_same(first, key));
+    let traits = |(at, key)| {
+        let its_alg = member(key, "alg").or_else(|| alg_of_type(key));
+        let signer = seen.signer.as_ref().filter(|signer| signer.at == at);
+        let signs_with = signer.map(|signer| signer.alg).or(its_alg);
+        let mut found = found_in(key);
+        let namesakes = of_kid_and_type.get(&(kid(key), member(key, "kty")));
+        let namesakes = namesakes.map_or(&[][..], Vec::as_slice);
+        for (quality, has_it) in [
+            (KeyTrait::OtherAlg, its_alg.is_some() && its_alg != signs_with),
+            (KeyTrait::Twice, namesakes.len() > 1),
+            (KeyTrait::Behind, is_behind(key, first_of_kid.get(&kid(key)))),
+            (KeyTrait::BehindItsType, is_behind(key, namesakes.first())),
+        ] {
+            found.extend(has_it.then_some(quality));
+        }
+        let (signs, kty) = (signer.is_some(), member(key, "kty"));
+        Traits { kid: kid(key), kty, alg: its_alg, signs, signs_with, found }
     };
-    keys.iter().map(traits).collect()
+    seen.keys.iter().enumerate().map(traits).collect()
 }
 
-fn found_in(key: &Value, is_twice: bool) -> Vec<KeyTrait> {
+/// Whether both are the same public key, whatever is said about it.
+fn is_same(one: &Value, other: &Value) -> bool {
+    ["kty", "n", "e", "crv", "x", "y", "pub"].iter().all(|name| one.get(name) == other.get(name))
+}
+
+fn found_in(key: &Value) -> Vec<KeyTrait> {
     let (kty, crv) = (member(key, "kty"), member(key, "crv"));
     let is_ec = kty == Some("EC");
+    let key_ops = key.get("key_ops").and_then(Value::as_array);
     let known = |crv| ["P-256", "P-384", "P-521", "secp256k1"].contains(&crv);
     let checks = [
         (KeyTrait::UnknownType, !matches!(kty, Some("RSA" | "EC" | "OKP" | "oct"))),
@@ -301,8 +369,13 @@ fn found_in(key: &Value, is_twice: bool) -> Vec<KeyTrait> {
         (KeyTrait::RsaWithoutAlg, kty == Some("RSA") && key.get("alg").is_none()),
         (KeyTrait::EcWithoutAlg, is_ec && key.get("alg").is_none()),
         (KeyTrait::NullAlg, key.get("alg").is_some_and(Value::is_null)),
+        (
+            KeyTrait::UnfitAlg,
+            alg_of_type(key).zip(member(key, "alg")).is_some_and(|(its, alg)| its != alg),
+        ),
+        (KeyTrait::OtherUse, member(key, "use").is_some_and(|it| it != "sig")),
+        (KeyTrait::OtherOps, key_ops.is_some_and(|it| !it.contains(&Value::from("verify")))),
         (KeyTrait::BrokenX5c, key.get("x5c").is_some_and(|chain| !is_chain(chain))),
-        (KeyTrait::Twice, is_twice),
     ];
     checks.into_iter().filter_map(|(quality, has_it)| has_it.then_some(quality)).collect()
 }

@@ -17,6 +17,7 @@ mod reach;
 pub(crate) mod relying_parties;
 mod token;
 mod visit;
+mod wants;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -32,11 +33,12 @@ use crate::upstream;
 use crate::url::{HttpsUrl, is_internal, parts};
 use arguments::Options;
 use finding::Finding;
-use forecast::{Forecast, Seen, Verdict};
+use forecast::{Forecast, Seen, Signer, Verdict};
 use new_key::Caching;
 use reach::reach;
-use relying_parties::{RelyingParty, chosen};
+use relying_parties::chosen;
 use visit::{Answer, Server};
+use wants::RelyingParty;
 
 /// The longest file that `--ca` and `--token` may name, in bytes: all public CAs together have a fifth of it.
 const MAX_FILE: u64 = 1 << 20;
@@ -128,7 +130,7 @@ fn outside(
     if let Some(token) = token {
         findings.extend(token::findings(token, issuer, keys, SystemTime::now()));
     }
-    let kid = token.and_then(token::kid_of);
+    let signer = token.and_then(|token| token::signer(token, keys));
     let seen = Seen {
         // That another one was asked for is said before, once.
         issuer,
@@ -136,9 +138,9 @@ fn outside(
         discovery_answer: as_seen(discovery_answer),
         keys,
         keys_answer: as_seen(keys_answer),
-        signing_kid: kid.as_deref(),
+        signer: signer.as_ref().map(|(at, alg)| Signer { at: *at, alg }),
     };
-    findings.extend(foreseen(&seen, &options.relying_parties));
+    findings.extend(foreseen(forecast::forecast(&seen, &parties(options)), options));
     findings
 }
 
@@ -194,6 +196,10 @@ fn published(
     Some(Published { issuer, discovery, discovery_answer, keys: keys?, keys_answer })
 }
 
+fn parties(options: &Options) -> Vec<&'static RelyingParty> {
+    chosen(&options.relying_parties).collect()
+}
+
 fn accepts(party: &RelyingParty) -> Finding {
     let RelyingParty { name, product, version, measured, .. } = party;
     Finding::ok(
@@ -208,9 +214,9 @@ fn accepts(party: &RelyingParty) -> Finding {
 fn as_seen(answer: &Answer) -> forecast::Answer<'_> {
     forecast::Answer {
         content_type: answer.header("Content-Type"),
-        content_encoding: answer.header("Content-Encoding"),
-        // None is followed.
-        redirect: None,
+        // That of an error page says nothing about the document's.
+        content_encoding: answer.header("Content-Encoding").filter(|_| answer.status == 200),
+        redirect: matches!(answer.status, 301..=303 | 307 | 308).then_some(answer.status),
         took: answer.took,
         bytes: answer.body.len(),
     }
@@ -218,18 +224,18 @@ fn as_seen(answer: &Answer) -> forecast::Answer<'_> {
 
 /// What each relying party will make of it. What one of those that were named refuses is a failure; of all that
 /// there are, a cluster uses a few, so there it is a warning.
-fn foreseen(seen: &Seen<'_>, named: &[&'static str]) -> Vec<Finding> {
-    let parties: Vec<_> = chosen(named).collect();
+fn foreseen(forecasts: Vec<Forecast>, options: &Options) -> Vec<Finding> {
+    let is_named = !options.relying_parties.is_empty();
     let mut findings = Vec::new();
     let mut accept = Vec::new();
-    for Forecast { party, verdict, why, what_to_do } in forecast::forecast(seen, &parties) {
+    for Forecast { party, verdict, why, what_to_do } in forecasts {
         let why = why.trim_end_matches('.');
         match verdict {
-            Verdict::Accepts if !named.is_empty() => {
+            Verdict::Accepts if is_named => {
                 findings.extend(relying_parties::named(party).map(accepts));
             }
             Verdict::Accepts => accept.push(party),
-            Verdict::Refuses if !named.is_empty() => {
+            Verdict::Refuses if is_named => {
                 findings.push(Finding::failure(party, why, what_to_do));
             }
             Verdict::Refuses => {
@@ -291,6 +297,10 @@ fn fetch(
         Ok(answer) => {
             let (found, is_usable) = documents::answer(kind, &answer, options.url.is_none());
             findings.extend(found);
+            if !is_usable {
+                let unread = forecast::forecast_answer(kind, &as_seen(&answer), &parties(options));
+                findings.extend(foreseen(unread, options));
+            }
             is_usable.then_some(answer)
         }
         Err(error) => {

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::finding::Finding;
-use super::relying_parties::{Looks, RelyingParty, chosen};
+use super::relying_parties::chosen;
+use super::wants::{Looks, RelyingParty};
 
 const SUBJECT: &str = "key";
 

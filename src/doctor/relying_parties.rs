@@ -7,124 +7,7 @@
 
 use std::time::Duration;
 
-/// A relying party.
-pub(crate) struct RelyingParty {
-    /// On the command line and in the output.
-    pub(crate) name: &'static str,
-    /// As its makers write it.
-    pub(crate) product: &'static str,
-    pub(crate) version: &'static str,
-    /// The day, or `documentation`.
-    pub(crate) measured: &'static str,
-    /// It follows the issuer to the key set by itself, and is not given the key set's address.
-    pub(crate) reads_discovery: bool,
-    pub(crate) looks: Looks,
-    /// For how long it does not look again after a look for a new key that was not there yet;
-    /// `None` where it is not known, or where it never looks because of a token.
-    pub(crate) stale_look: Option<Duration>,
-    pub(crate) wants: &'static [Want],
-}
-
-/// When it fetches the key set because a token has a kid that it does not know.
-#[derive(Clone, Copy)]
-pub(crate) enum Looks {
-    /// At the first token, unless its last fetch is younger than `cool_down`.
-    AtOnce { cool_down: Duration },
-    /// Never: it does so by itself, this often.
-    Every(Duration),
-    /// Never: it does so by itself, every max-age, and not more often than `at_least`.
-    EveryMaxAge { at_least: Duration },
-    /// When max-age `less` this has passed since its last fetch; s-maxage stands above max-age.
-    AfterMaxAge { less: Duration },
-    /// After the first token, which it refuses; and by itself, this often.
-    AfterFirstRefusal { by_itself: Duration },
-    /// Not known.
-    Unknown,
-}
-
-/// What it refuses all tokens, or some, without.
-#[derive(Clone, Copy)]
-pub(crate) enum Want {
-    /// A key set of this many bytes at most.
-    KeySetBytes(usize),
-    /// The key set within this time.
-    KeySetWithin(Duration),
-    /// The discovery document within this time.
-    DiscoveryWithin(Duration),
-    /// No redirect with one of these statuses; with any, where there are none.
-    NoRedirect(&'static [u16]),
-    /// No `Content-Encoding` that it has not asked for.
-    NoEncoding,
-    /// A discovery document with a `Content-Type` of JSON.
-    JsonDiscovery,
-    /// A key set with a `Content-Type` of JSON.
-    JsonKeySet,
-    /// This member in the discovery document.
-    Discovery(&'static str),
-    /// Keys of these algorithms.
-    Algorithms(&'static [&'static str]),
-    /// Keys with one of these `kty`.
-    KeyTypes(&'static [&'static str]),
-    /// This many keys at most with this `kty`.
-    AtMost(usize, &'static str),
-    /// This many keys at most.
-    Keys(usize),
-    /// It reads only this many keys.
-    FirstKeys(usize),
-    /// An issuer without a port and a query.
-    NoPortNoQuery,
-    /// No key of this quality; with `of`, in these versions only, which are not the newest.
-    KeyWithout { quality: KeyTrait, spoils: Spoils, of: Option<&'static str> },
-}
-
-/// What a key has that spoils it, or its key set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyTrait {
-    UnknownType,
-    UnknownCurve,
-    P521,
-    RsaWithoutAlg,
-    EcWithoutAlg,
-    NullAlg,
-    BrokenX5c,
-    Twice,
-}
-
-impl KeyTrait {
-    pub(crate) const fn in_words(self) -> &'static str {
-        match self {
-            Self::UnknownType => "it does not know the type",
-            Self::UnknownCurve => "it does not know the curve",
-            Self::P521 => "it does not know the curve P-521",
-            Self::RsaWithoutAlg | Self::EcWithoutAlg => "there is no alg",
-            Self::NullAlg => "the alg is null",
-            Self::BrokenX5c => "the x5c is not a chain of certificates",
-            Self::Twice => "the same kid is there twice",
-        }
-    }
-
-    pub(crate) const fn what_to_do(self) -> &'static str {
-        match self {
-            Self::UnknownType | Self::UnknownCurve | Self::P521 => {
-                "Publish that key elsewhere, or update the relying party."
-            }
-            Self::RsaWithoutAlg | Self::EcWithoutAlg | Self::NullAlg => {
-                "Publish the key with the alg that it signs with."
-            }
-            Self::BrokenX5c => "Publish the key without x5c.",
-            Self::Twice => "Publish the key once: it is in several of the API server's key files.",
-        }
-    }
-}
-
-/// What a key of some quality does.
-#[derive(Clone, Copy)]
-pub(crate) enum Spoils {
-    /// No key of the set is accepted.
-    Set,
-    /// That key is not accepted.
-    Key,
-}
+use crate::doctor::wants::{KeyTrait, Looks, RelyingParty, Spoils, Want};
 
 const fn spoils_set(quality: KeyTrait) -> Want {
     Want::KeyWithout { quality, spoils: Spoils::Set, of: None }
@@ -144,7 +27,7 @@ const fn secs(seconds: u64) -> Duration {
 
 const AT_ONCE: Looks = Looks::AtOnce { cool_down: secs(0) };
 /// The day of the measurements.
-const MEASURED: &str = "2026-11-27";
+const MEASURED: &str = "2026-11-28";
 const DOCUMENTATION: &str = "documentation";
 /// Java's `HttpURLConnection` does not follow it.
 const NO_308: Want = Want::NoRedirect(&[308]);
@@ -236,6 +119,7 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         name: "envoy",
         product: "Envoy jwt_authn",
         version: "1.40",
+        measured: "2026-11-27",
         looks: Looks::Every(secs(600)),
         wants: &[Want::NoRedirect(&[])],
         ..NOBODY
@@ -255,6 +139,8 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             Want::NoEncoding,
             spoils_set(KeyTrait::UnknownCurve),
             spoils_set(KeyTrait::BrokenX5c),
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherAlg),
         ],
         ..NOBODY
     },
@@ -271,6 +157,8 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             Want::NoEncoding,
             spoils_set(KeyTrait::UnknownCurve),
             spoils_set(KeyTrait::BrokenX5c),
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherAlg),
         ],
         ..NOBODY
     },
@@ -278,6 +166,7 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         name: "kafka",
         product: "Kafka broker",
         version: "4.4",
+        measured: "2026-11-27",
         looks: Looks::AfterFirstRefusal { by_itself: secs(3600) },
         stale_look: Some(secs(61)),
         wants: &[Want::KeySetBytes(524_288), NO_308, spoils_key(KeyTrait::BrokenX5c)],
@@ -294,6 +183,9 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             Want::KeySetWithin(secs(5)),
             spoils_key(KeyTrait::NullAlg),
             spoils_key(KeyTrait::Twice),
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherOps),
+            spoils_key(KeyTrait::OtherAlg),
         ],
         ..NOBODY
     },
@@ -304,7 +196,15 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         reads_discovery: true,
         looks: Looks::AtOnce { cool_down: secs(60) },
         stale_look: Some(secs(60)),
-        wants: &[Want::NoRedirect(&[]), spoils_key(KeyTrait::NullAlg), spoils_key(KeyTrait::Twice)],
+        wants: &[
+            Want::NoRedirect(&[]),
+            spoils_key(KeyTrait::NullAlg),
+            spoils_key(KeyTrait::Twice),
+            Want::ListedAlgorithm { if_absent: Some(&["RS256"]), if_empty: Some(&[]) },
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherOps),
+            spoils_key(KeyTrait::OtherAlg),
+        ],
         ..NOBODY
     },
     RelyingParty {
@@ -313,7 +213,14 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         version: "2.15.1",
         looks: Looks::AtOnce { cool_down: secs(30) },
         stale_look: Some(secs(30)),
-        wants: &[Want::NoRedirect(&[]), Want::NoEncoding, Want::KeySetWithin(secs(30))],
+        wants: &[
+            Want::NoRedirect(&[]),
+            Want::NoEncoding,
+            Want::KeySetWithin(secs(30)),
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherAlg),
+            spoils_key(KeyTrait::Behind),
+        ],
         ..NOBODY
     },
     RelyingParty {
@@ -323,7 +230,15 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         reads_discovery: true,
         looks: AT_ONCE,
         stale_look: Some(secs(1)),
-        wants: &[spoils_set(KeyTrait::UnknownCurve), spoils_set(KeyTrait::NullAlg)],
+        wants: &[
+            spoils_set(KeyTrait::UnknownCurve),
+            spoils_set(KeyTrait::NullAlg),
+            Want::ListedAlgorithm { if_absent: None, if_empty: None },
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherOps),
+            spoils_key(KeyTrait::OtherAlg),
+            spoils_key(KeyTrait::BehindItsType),
+        ],
         ..NOBODY
     },
     RelyingParty {
@@ -333,7 +248,11 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         reads_discovery: true,
         looks: AT_ONCE,
         stale_look: Some(secs(1)),
-        wants: &[spoils_set(KeyTrait::UnknownCurve), spoils_set(KeyTrait::BrokenX5c)],
+        wants: &[
+            spoils_set(KeyTrait::UnknownCurve),
+            spoils_set(KeyTrait::BrokenX5c),
+            Want::ListedAlgorithm { if_absent: Some(&["RS256"]), if_empty: Some(&["RS256"]) },
+        ],
         ..NOBODY
     },
     RelyingParty {
@@ -342,7 +261,11 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         version: "3.9.0",
         looks: AT_ONCE,
         stale_look: Some(secs(300)),
-        wants: &[spoils_set(KeyTrait::BrokenX5c)],
+        wants: &[
+            spoils_set(KeyTrait::BrokenX5c),
+            spoils_key(KeyTrait::OtherAlg),
+            spoils_key(KeyTrait::Behind),
+        ],
         ..NOBODY
     },
     RelyingParty {
@@ -358,6 +281,9 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             spoils_set(KeyTrait::NullAlg),
             spoils_key(KeyTrait::RsaWithoutAlg),
             spoils_key(KeyTrait::EcWithoutAlg),
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherAlg),
+            spoils_key(KeyTrait::Behind),
         ],
         ..NOBODY
     },
@@ -372,6 +298,9 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             Want::NoEncoding,
             Want::KeySetWithin(secs(3)),
             spoils_set(KeyTrait::NullAlg),
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherAlg),
+            spoils_key(KeyTrait::Behind),
         ],
         ..NOBODY
     },
@@ -386,6 +315,9 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             NO_308,
             Want::NoEncoding,
             spoils_key(KeyTrait::BrokenX5c),
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherOps),
+            spoils_key(KeyTrait::BehindItsType),
         ],
         ..NOBODY
     },
@@ -395,7 +327,7 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         version: "0.24.1",
         looks: AT_ONCE,
         stale_look: Some(secs(1)),
-        wants: &[NO_308, Want::NoEncoding],
+        wants: &[NO_308, Want::NoEncoding, spoils_key(KeyTrait::Behind)],
         ..NOBODY
     },
     RelyingParty {
@@ -404,7 +336,15 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         version: "4.1",
         looks: AT_ONCE,
         stale_look: Some(secs(2)),
-        wants: &[Want::NoRedirect(&[]), Want::NoEncoding, Want::KeySetWithin(secs(30))],
+        wants: &[
+            Want::NoRedirect(&[]),
+            Want::NoEncoding,
+            Want::KeySetWithin(secs(30)),
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::UnfitAlg),
+            spoils_key(KeyTrait::OtherOps),
+            spoils_key(KeyTrait::Behind),
+        ],
         ..NOBODY
     },
     RelyingParty {
@@ -421,6 +361,9 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             Want::Discovery("response_types_supported"),
             Want::Discovery("subject_types_supported"),
             spoils_key(KeyTrait::Twice),
+            Want::ListedAlgorithm { if_absent: None, if_empty: Some(&[]) },
+            spoils_key(KeyTrait::OtherUse),
+            spoils_key(KeyTrait::OtherAlg),
         ],
         ..NOBODY
     },
@@ -432,6 +375,7 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
             in_old(KeyTrait::UnknownType, "9 and 10"),
             in_old(KeyTrait::UnknownCurve, "9 and 10"),
             in_old(KeyTrait::P521, "9"),
+            spoils_key(KeyTrait::Behind),
         ],
         ..NOBODY
     },

@@ -49,9 +49,14 @@ pub(super) fn findings(token: &str, issuer: &str, keys: &[Value], now: SystemTim
     findings
 }
 
-/// The kid of a token's key.
-pub(super) fn kid_of(token: &str) -> Option<String> {
-    Jwt::parse(token.trim())?.kid().map(ToOwned::to_owned)
+/// Which of `keys` has signed a token, and by which algorithm; where none has, as far as is known here, it is the first
+/// of its kid.
+pub(super) fn signer(token: &str, keys: &[Value]) -> Option<(usize, String)> {
+    let jwt = Jwt::parse(token.trim())?;
+    let is_named = |key: &&Value| kid(key) == jwt.kid();
+    let signed = |key: &Value| is_named(&key) && jwt.signature(key) == Signature::Valid;
+    let at = keys.iter().position(signed).or_else(|| keys.iter().position(|key| is_named(&key)))?;
+    Some((at, jwt.algorithm()?.to_owned()))
 }
 
 fn signature(jwt: &Jwt<'_>, keys: &[Value]) -> Finding {

@@ -180,6 +180,16 @@ fn a_good_issuer_is_said_to_be_good() {
 }
 
 #[test]
+fn who_does_not_follow_a_redirect_is_said_by_name() {
+    let site = Site::start();
+    site.set(JWKS, answer("302 Found", "Location: /moved\r\n", ""));
+    let ended = site.doctor(&["--for", "jose,go-oidc"]);
+    assert_failure(&ended, "jose          The key set is behind a redirect (302)");
+    // It follows.
+    assert!(!ended.stdout.contains("go-oidc  "), "{}", ended.stdout);
+}
+
+#[test]
 fn what_is_wrong_with_a_document_is_a_sentence_and_exit_code_1() {
     let site = Site::start();
     let other = |issuer: &str| json_answer(&discovery(issuer, &site.url(JWKS)));

@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 77] = [
+const READING_ORDER: [(&str, &str); 78] = [
     ("main", "arguments export lifecycle doctor config logging"),
     ("arguments", "export doctor doctor::arguments config"),
     (
@@ -28,8 +28,8 @@ const READING_ORDER: [(&str, &str); 77] = [
     (
         "doctor",
         "doctor::inside doctor::reach doctor::token doctor::documents doctor::visit \
-         doctor::arguments doctor::forecast doctor::new_key doctor::relying_parties doctor::finding config \
-         upstream documents url",
+         doctor::arguments doctor::forecast doctor::new_key doctor::relying_parties doctor::wants \
+         doctor::finding config upstream documents url",
     ),
     (
         "doctor::inside",
@@ -41,9 +41,10 @@ const READING_ORDER: [(&str, &str); 77] = [
     ("doctor::chain", "doctor::finding upstream"),
     ("doctor::visit", "doctor::arguments upstream http url locks"),
     ("doctor::arguments", "doctor::relying_parties documents url"),
-    ("doctor::forecast", "doctor::relying_parties documents"),
-    ("doctor::new_key", "doctor::relying_parties doctor::finding"),
-    ("doctor::relying_parties", ""),
+    ("doctor::forecast", "doctor::wants documents"),
+    ("doctor::new_key", "doctor::relying_parties doctor::wants doctor::finding"),
+    ("doctor::relying_parties", "doctor::wants"),
+    ("doctor::wants", ""),
     ("doctor::finding", "logging"),
     ("config", "config::source config::settings config::values documents logging"),
     ("config::source", "config::names config::settings config::values logging"),
@@ -132,7 +133,7 @@ const READING_ORDER: [(&str, &str); 77] = [
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
-const PURE: [&str; 42] = [
+const PURE: [&str; 43] = [
     "arguments",
     "export::paths",
     "export::gcp",
@@ -143,6 +144,7 @@ const PURE: [&str; 42] = [
     "doctor::forecast",
     "doctor::new_key",
     "doctor::relying_parties",
+    "doctor::wants",
     "doctor::finding",
     "config::names",
     "config::settings",

@@ -1,8 +1,6 @@
-//! What each relying party will refuse, and the forecasts for `tests/doctor/forecasts`.
+//! What each relying party will refuse; `tests/doctor/forecasts` asks the real ones.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 
@@ -15,11 +13,13 @@ struct Case {
     discovery: Value,
     keys: Vec<Value>,
     content_type: &'static str,
-    encoding: Option<&'static str>,
-    redirect: Option<u16>,
     took: Duration,
     bytes: usize,
     signing_kid: Option<&'static str>,
+    /// Its place, where that is not the first of its kid.
+    signer: Option<usize>,
+    /// Of the token; else what its key says.
+    alg: Option<&'static str>,
 }
 
 impl Case {
@@ -32,15 +32,16 @@ impl Case {
                 "authorization_endpoint": "https://issuer.example/authorize",
                 "response_types_supported": ["id_token"],
                 "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": ["RS256"],
+                "id_token_signing_alg_values_supported":
+                    ["RS256", "ES256", "ES384", "ES512", "EdDSA", "ML-DSA-44"],
             }),
             keys: vec![rsa("good")],
             content_type: "application/json",
-            encoding: None,
-            redirect: None,
             took: Duration::from_millis(50),
             bytes: 500,
             signing_kid: None,
+            signer: None,
+            alg: None,
         }
     }
 
@@ -55,20 +56,25 @@ impl Case {
     }
 
     fn forecast(&self, parties: &[&'static RelyingParty]) -> Vec<Forecast> {
-        let answer = |content_type, redirect, took, bytes| Answer {
+        let answer = |content_type, took, bytes| Answer {
             content_type: Some(content_type),
-            content_encoding: self.encoding,
-            redirect,
+            content_encoding: None,
+            redirect: None,
             took,
             bytes,
         };
+        let is_signer = |key| self.signing_kid.is_some() && kid(key) == self.signing_kid;
+        let at = self.signer.or_else(|| self.keys.iter().position(is_signer));
         let seen = Seen {
             issuer: self.issuer,
             discovery: &self.discovery,
-            discovery_answer: answer(self.content_type, None, Duration::from_millis(50), 400),
+            discovery_answer: answer(self.content_type, Duration::from_millis(50), 400),
             keys: &self.keys,
-            keys_answer: answer("application/jwk-set+json", self.redirect, self.took, self.bytes),
-            signing_kid: self.signing_kid,
+            keys_answer: answer("application/jwk-set+json", self.took, self.bytes),
+            signer: at.map(|at| Signer {
+                at,
+                alg: self.alg.or_else(|| member(&self.keys[at], "alg")).unwrap_or("RS256"),
+            }),
         };
         forecast(&seen, parties)
     }
@@ -152,26 +158,79 @@ fn what_spoils_the_keys_for_whom() {
 }
 
 #[test]
+fn a_key_that_is_not_the_one_of_the_token_is_refused_by_some() {
+    let good = || rsa("good");
+    let only = |key| Case::keys(vec![key]);
+    let beside = |other| Case::keys(vec![other, good()]);
+    let other = |member, value| with(rsa("other"), member, Some(value));
+    let no_use = with(good(), "use", None);
+    let ops = |ops| with(no_use.clone(), "key_ops", Some(ops));
+    // As tests/doctor/forecasts measured it.
+    let enc = "authlib aws-jwt-verify jose jose4j jwks-rsa jwx nimbus openid-client \
+               openidconnect-rs pyjwt spring";
+    let alg = "authlib aws-jwt-verify azure jose jwx keyfunc nimbus openid-client \
+               openidconnect-rs pyjwt spring";
+    let encrypt = "authlib jose jose4j jwks-rsa openid-client";
+    let as_warnings = |names: &str| format!("{}?", names.replace(' ', "? "));
+    let namesake = with(good(), "n", Some(json!("AQAD")));
+    let ec_namesake = ec("good", "P-256", "ES256");
+    for (what, case, expected) in [
+        ("use enc", only(with(good(), "use", Some(json!("enc")))), enc.to_owned()),
+        ("use enc beside", beside(other("use", json!("enc"))), as_warnings(enc)),
+        ("no use", only(no_use.clone()), String::new()),
+        ("verify", only(ops(json!(["verify"]))), String::new()),
+        ("encrypt", only(ops(json!(["encrypt"]))), encrypt.to_owned()),
+        (
+            "alg RS512",
+            Case { alg: Some("RS256"), ..only(with(good(), "alg", Some(json!("RS512")))) },
+            alg.to_owned(),
+        ),
+        (
+            "another of the kid before",
+            Case { signer: Some(1), ..beside(namesake.clone()) },
+            "auth0-java authlib aws-jwt-verify jose jose4j jsonwebtoken jwks-rsa jwx keyfunc \
+             openid-client openidconnect-rs pyjwt"
+                .to_owned(),
+        ),
+        (
+            "another of the kid behind",
+            Case { signer: Some(0), ..Case::keys(vec![good(), namesake]) },
+            "auth0-java? authlib? aws-jwt-verify? jose jose4j? jsonwebtoken? jwks-rsa? jwx? \
+             keyfunc? openid-client openidconnect-rs pyjwt?"
+                .to_owned(),
+        ),
+        (
+            "an EC key of the kid before",
+            Case { signer: Some(1), ..beside(ec_namesake) },
+            "auth0-java aws-jwt-verify azure? jsonwebtoken jwks-rsa jwx keyfunc pyjwt".to_owned(),
+        ),
+    ] {
+        assert_eq!(case.spoiled(), expected, "{what}");
+    }
+}
+
+#[test]
+fn an_algorithm_that_discovery_does_not_list_is_refused_by_some() {
+    let key = |alg| if alg == "ES256" { ec("good", "P-256", alg) } else { rsa("good") };
+    for (listed, alg, expected) in [
+        (Some(json!(["ES256"])), "RS256", "authlib go-oidc openid-client openidconnect-rs"),
+        (Some(json!([])), "RS256", "openid-client openidconnect-rs"),
+        (None, "RS256", "openidconnect-rs"),
+        (None, "ES256", "azure go-oidc openid-client openidconnect-rs"),
+    ] {
+        let mut case = Case::keys(vec![key(alg)]);
+        case.discovery =
+            with(case.discovery, "id_token_signing_alg_values_supported", listed.clone());
+        assert_eq!(case.spoiled(), expected, "{listed:?} {alg}");
+    }
+}
+
+#[test]
 fn what_spoils_the_documents_for_whom() {
     let good = Case::good;
     for (what, case, expected) in [
         ("text/plain", Case { content_type: "text/plain", ..good() }, "openidconnect-rs spring"),
         ("a parameter", Case { content_type: "Application/JSON; charset=utf-8", ..good() }, ""),
-        (
-            "gzip",
-            Case { encoding: Some("gzip"), ..good() },
-            "auth0-java aws-jwt-verify jose4j jwks-rsa nimbus openidconnect-rs pyjwt spring",
-        ),
-        (
-            "302",
-            Case { redirect: Some(302), ..good() },
-            "aws-jwt-verify envoy jose jwks-rsa openid-client pyjwt",
-        ),
-        (
-            "308",
-            Case { redirect: Some(308), ..good() },
-            "auth0-java aws-jwt-verify envoy jose jose4j jwks-rsa kafka nimbus openid-client pyjwt spring",
-        ),
         ("51,200 bytes", Case { bytes: 51_200, ..good() }, ""),
         ("51,201 bytes", Case { bytes: 51_201, ..good() }, "nimbus"),
         ("524,289 bytes", Case { bytes: 524_289, ..good() }, "jose4j kafka nimbus"),
@@ -179,6 +238,39 @@ fn what_spoils_the_documents_for_whom() {
         ("no authorization_endpoint", Case::without("authorization_endpoint"), "openidconnect-rs"),
     ] {
         assert_eq!(case.spoiled(), expected, "{what}");
+    }
+}
+
+#[test]
+fn who_reads_no_redirect_and_no_compressed_answer() {
+    let (discovery, keys) = (Kind::Discovery, Kind::Jwks);
+    for (kind, redirect, content_encoding, expected) in [
+        (discovery, None, None, ""),
+        (keys, None, Some("identity"), ""),
+        (discovery, None, Some("gzip"), "spring openidconnect-rs"),
+        (
+            keys,
+            None,
+            Some("gzip"),
+            "spring nimbus pyjwt aws-jwt-verify jose4j auth0-java jwks-rsa openidconnect-rs",
+        ),
+        (discovery, Some(302), None, "openid-client"),
+        (keys, Some(302), None, "envoy jose openid-client pyjwt aws-jwt-verify jwks-rsa"),
+        (discovery, Some(308), None, "spring openid-client"),
+        (
+            keys,
+            Some(308),
+            None,
+            "envoy spring nimbus kafka jose openid-client pyjwt aws-jwt-verify jose4j auth0-java \
+             jwks-rsa",
+        ),
+    ] {
+        let took = Duration::from_millis(50);
+        let answer = Answer { content_type: None, content_encoding, redirect, took, bytes: 0 };
+        let lines = forecast_answer(kind, &answer, &ALL.iter().collect::<Vec<_>>());
+        assert!(lines.iter().all(|line| line.verdict == Verdict::Refuses), "{lines:?}");
+        let parties: Vec<_> = lines.iter().map(|line| line.party).collect();
+        assert_eq!(parties.join(" "), expected, "{kind:?} {redirect:?} {content_encoding:?}");
     }
 }
 
@@ -268,56 +360,11 @@ fn each_relying_party_has_a_name_of_its_own() {
     }
     for it in ALL {
         assert!(!it.product.is_empty() && !it.version.is_empty(), "{}", it.name);
-        assert!(["2026-11-27", "documentation"].contains(&it.measured), "{}", it.name);
+        assert!(
+            ["2026-11-27", "2026-11-28", "documentation"].contains(&it.measured),
+            "{}",
+            it.name
+        );
     }
     assert!(party("nobody").is_none());
-}
-
-/// Not a test, but what doctor's JSON will be: for `tests/doctor/forecasts`, which gives a folder with a file for each case.
-#[test]
-#[ignore = "tests/doctor/forecasts runs it"]
-#[expect(clippy::disallowed_methods, reason = "a test that a script runs")]
-fn print_forecasts() {
-    let folder = std::env::var("FORECAST_CASES").expect("FORECAST_CASES");
-    let folder = Path::new(&folder);
-    let mut found = serde_json::Map::new();
-    for file in fs::read_dir(folder).unwrap() {
-        let case: Value = serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
-        let keys = case["keys"].clone();
-        let discovery = &case["discovery"];
-        let answer = |headers: &str, bytes: &Value, redirect: &Value, seconds: f64| Answer {
-            content_type: case[headers]["content-type"].as_str(),
-            content_encoding: headers
-                .strip_suffix("_headers")
-                .filter(|document| case["zipped"] == *document)
-                .map(|_| "gzip"),
-            redirect: redirect.as_u64().map(|status| status.try_into().unwrap()),
-            took: Duration::from_secs_f64(seconds),
-            bytes: bytes.to_string().len(),
-        };
-        let [discovery_delay, delay] =
-            ["discovery_delay", "delay"].map(|delay| case[delay].as_f64().unwrap());
-        let seen = Seen {
-            issuer: case["issuer"].as_str().unwrap(),
-            discovery,
-            discovery_answer: answer("discovery_headers", discovery, &Value::Null, discovery_delay),
-            keys: keys["keys"].as_array().unwrap(),
-            keys_answer: answer("keys_headers", &keys, &case["redirect"], delay),
-            signing_kid: Some("good"),
-        };
-        let lines = forecast(&seen, &ALL.iter().collect::<Vec<_>>());
-        let lines = lines.into_iter().map(|it| {
-            json!({"party": it.party, "verdict": word(it.verdict), "why": it.why, "what_to_do": it.what_to_do})
-        });
-        found.insert(case["name"].as_str().unwrap().to_owned(), lines.collect());
-    }
-    fs::write(folder.join("forecasts"), Value::Object(found).to_string()).unwrap();
-}
-
-const fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Accepts => "accepts",
-        Verdict::Warns => "warns",
-        Verdict::Refuses => "refuses",
-    }
 }
