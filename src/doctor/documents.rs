@@ -307,7 +307,7 @@ mod tests {
     fn answered(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
         let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let took = Duration::from_millis(3);
-        Answer { status, headers: headers.collect(), body: body.into(), took }
+        Answer { status, headers: headers.collect(), body: body.into(), took, has_tls_1_2: true }
     }
 
     #[test]

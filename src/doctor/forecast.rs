@@ -28,6 +28,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) content_encoding: Option<&'a str>,
     /// The status, where it is a redirect.
     pub(crate) redirect: Option<u16>,
+    /// Or the server was not asked by TLS.
+    pub(crate) has_tls_1_2: bool,
     /// Until the last byte.
     pub(crate) took: Duration,
     /// Of the body, without its encoding.
@@ -157,6 +159,12 @@ fn unmet(want: &Want, party: &RelyingParty, seen: &Seen<'_>, keys: &[Traits<'_>]
         Want::KeySetBytes(limit) => too_many(seen.keys_answer.bytes, "bytes", limit),
         Want::KeySetWithin(limit) => slow("key set", &seen.keys_answer, limit),
         Want::DiscoveryWithin(limit) => slow("discovery document", &seen.discovery_answer, limit),
+        Want::Tls12 => (!seen.keys_answer.has_tls_1_2).then(|| {
+            let why = "It has TLS 1.2 at most by default, and the key set's server does not.";
+            let what_to_do =
+                "Turn on TLS 1.2, or set tls_maximum_protocol_version in Envoy's cluster.";
+            (Verdict::Refuses, why.to_owned(), what_to_do)
+        }),
         // See `forecast_answer`.
         Want::NoRedirect(_) | Want::NoEncoding => None,
         Want::JsonDiscovery => not_json("discovery document", &seen.discovery_answer),

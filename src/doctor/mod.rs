@@ -217,6 +217,7 @@ fn as_seen(answer: &Answer) -> forecast::Answer<'_> {
         // That of an error page says nothing about the document's.
         content_encoding: answer.header("Content-Encoding").filter(|_| answer.status == 200),
         redirect: matches!(answer.status, 301..=303 | 307 | 308).then_some(answer.status),
+        has_tls_1_2: answer.has_tls_1_2,
         took: answer.took,
         bytes: answer.body.len(),
     }

@@ -58,7 +58,7 @@ pub(super) fn reach(
     };
     let mut server = Server::new(host, port, is_https, addresses, trust);
     connect(&mut server, findings).then_some(())?;
-    if server.is_https && !secure(&server, roots, options.ca.is_some(), findings) {
+    if server.is_https && !secure(&mut server, roots, options.ca.is_some(), findings) {
         return None;
     }
     Some(server)
@@ -90,14 +90,16 @@ fn connect(server: &mut Server, findings: &mut Vec<Finding>) -> bool {
 
 /// Whether there is a version of TLS with a certificate that is trusted.
 fn secure(
-    server: &Server,
+    server: &mut Server,
     roots: &RootCertStore,
     has_ca: bool,
     findings: &mut Vec<Finding>,
 ) -> bool {
-    let Some((first, others)) = server.addresses().split_first() else { return false };
+    let addresses = server.addresses().to_vec();
+    let Some((first, others)) = addresses.split_first() else { return false };
     let of_first = tls(server, *first, roots, has_ca);
     let is_usable = of_first.is_usable;
+    server.has_tls_1_2 = of_first.has_tls_1_2;
     findings.extend(of_first.findings);
     for address in others.iter().filter(|_| is_usable) {
         let found = tls(server, *address, roots, has_ca).findings;
@@ -116,6 +118,7 @@ fn secure(
 struct Tls {
     findings: Vec<Finding>,
     is_usable: bool,
+    has_tls_1_2: bool,
 }
 
 fn tls(server: &Server, address: SocketAddr, roots: &RootCertStore, has_ca: bool) -> Tls {
@@ -163,5 +166,5 @@ fn tls(server: &Server, address: SocketAddr, roots: &RootCertStore, has_ca: bool
         let of_old = |it: Finding| Finding { says: format!("by TLS 1.2: {}", it.says), ..it };
         findings.extend(new.into_iter().chain(old.into_iter().map(of_old)));
     }
-    Tls { findings, is_usable: !good.is_empty() }
+    Tls { findings, is_usable: !good.is_empty(), has_tls_1_2: good.contains(&"1.2") }
 }

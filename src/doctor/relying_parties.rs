@@ -121,7 +121,8 @@ pub(crate) const RELYING_PARTIES: &[RelyingParty] = &[
         version: "1.40",
         measured: "2026-11-27",
         looks: Looks::Every(secs(600)),
-        wants: &[Want::NoRedirect(&[])],
+        // TLS: by its documentation, tls_maximum_protocol_version of clients.
+        wants: &[Want::NoRedirect(&[]), Want::Tls12],
         ..NOBODY
     },
     RelyingParty {

@@ -49,6 +49,8 @@ pub(crate) struct Server {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) is_https: bool,
+    /// As far as is known.
+    pub(crate) has_tls_1_2: bool,
     addresses: Vec<SocketAddr>,
     trust: Arc<Trust>,
 }
@@ -67,6 +69,7 @@ pub(crate) struct Answer {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) took: Duration,
+    pub(crate) has_tls_1_2: bool,
 }
 
 impl Answer {
@@ -193,7 +196,7 @@ impl Server {
         addresses: Vec<SocketAddr>,
         trust: Arc<Trust>,
     ) -> Self {
-        Self { host, port, is_https, addresses, trust }
+        Self { host, port, is_https, has_tls_1_2: true, addresses, trust }
     }
 
     /// Connects to all addresses at the same time, and says of each what came of it. Those that cannot be
@@ -285,7 +288,8 @@ impl Server {
         let body = response.body_mut().with_config().limit(MAX_BODY).read_to_vec();
         let body = body.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
-        Ok(Answer { status, headers, body, took: started.elapsed() })
+        let (took, has_tls_1_2) = (started.elapsed(), self.has_tls_1_2);
+        Ok(Answer { status, headers, body, took, has_tls_1_2 })
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) enum Want {
     DiscoveryWithin(Duration),
     /// No redirect with one of these statuses; with any, where there are none.
     NoRedirect(&'static [u16]),
+    /// The key set by TLS 1.2, which is the newest that it has by default.
+    Tls12,
     /// No `Content-Encoding` that it has not asked for.
     NoEncoding,
     /// A discovery document with a `Content-Type` of JSON.

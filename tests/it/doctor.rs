@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
@@ -329,6 +330,22 @@ fn a_certificate_that_only_tls_1_2_shows_is_looked_at_too() {
         let [new, old] = [new, old].map(certified);
         config.cert_resolver = Arc::new(ByVersion { new, old });
         Site::with(config, &ca.pem).assert_fails(expected);
+    }
+}
+
+#[test]
+fn a_server_without_tls_1_2_is_one_that_envoy_cannot_ask() {
+    let ca = self_signed(named_ca("site CA"));
+    let own = certified(&signed_by(named("site", HOST), &ca));
+    for (version, expected) in [(&TLS13, "failure  envoy"), (&TLS12, "ok       envoy")] {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_protocol_versions(&[version]).unwrap().with_no_client_auth();
+        let (new, old) = (Arc::clone(&own), Arc::clone(&own));
+        let config = builder.with_cert_resolver(Arc::new(ByVersion { new, old }));
+        let ended = Site::with(config, &ca.pem).doctor(&["--for", "envoy"]);
+        assert!(ended.stdout.contains(expected), "{expected}: {}", ended.stdout);
+        assert!(ended.stdout.contains(" alone\n"), "{}", ended.stdout);
     }
 }
 

@@ -60,6 +60,7 @@ impl Case {
             content_type: Some(content_type),
             content_encoding: None,
             redirect: None,
+            has_tls_1_2: true,
             took,
             bytes,
         };
@@ -266,7 +267,14 @@ fn who_reads_no_redirect_and_no_compressed_answer() {
         ),
     ] {
         let took = Duration::from_millis(50);
-        let answer = Answer { content_type: None, content_encoding, redirect, took, bytes: 0 };
+        let answer = Answer {
+            content_type: None,
+            content_encoding,
+            redirect,
+            has_tls_1_2: true,
+            took,
+            bytes: 0,
+        };
         let lines = forecast_answer(kind, &answer, &ALL.iter().collect::<Vec<_>>());
         assert!(lines.iter().all(|line| line.verdict == Verdict::Refuses), "{lines:?}");
         let parties: Vec<_> = lines.iter().map(|line| line.party).collect();
