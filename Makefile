@@ -68,6 +68,14 @@ alerts-test: ## the alerts: promtool's tests, and whether runbook, metrics and d
 forecasts: ## what doctor foresees against what 17 real relying parties do; no cluster needed
 	tests/doctor/forecasts
 
+.PHONY: doctor-cases
+doctor-cases: ## doctor of a good issuer behind nginx, and of eleven faults: its sentence and exit code for each
+	tests/doctor/cases
+
+.PHONY: doctor-memory
+doctor-memory: ## what doctor takes of memory beside a gateway under load in 64 MiB
+	GATEWAY=$${GATEWAY:-$(TARGET)/x86_64-unknown-linux-musl/release/kube-issuer-gateway} tests/doctor/memory
+
 .PHONY: bench
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
 	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx
@@ -133,6 +141,10 @@ kind-deploy: ## deploy.yaml in that cluster, on 127.0.0.1:30080
 .PHONY: kind-helm
 kind-helm: ## the chart in that cluster, on 127.0.0.1:30080
 	tests/kind/helm
+
+.PHONY: kind-doctor
+kind-doctor: ## doctor in that cluster: helm test, and kubectl exec with a wrong issuer and without its rights
+	HELM=$(HELM) tests/kind/doctor
 
 .PHONY: kind-test
 kind-test: ## the gateway in that cluster: restarts, outages, rotations, and no request lost

@@ -34,9 +34,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -162,6 +162,10 @@ fn rate() -> Vec<String> {
 fn upstream() -> ExitCode {
     let mut signals = Signals::new([SIGINT, SIGTERM]).expect("take signals");
     let api = FakeApi::start();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let token = api.sign(&json!({ "iss": ISSUER, "aud": [ISSUER], "exp": now + 24 * 60 * 60 }));
+    api.accept_tokens(&[&token]);
+    api.volume.write(&token, &api.ca_pem());
     println!("UPSTREAM_HOST={}", api.url());
     println!("SA_TOKEN_PATH={}", api.volume.token().display());
     println!("SA_CA_CERT_PATH={}", api.volume.ca().display());
