@@ -73,7 +73,7 @@ pub(super) fn answer(kind: Kind, answer: &Answer, is_public: bool) -> (Vec<Findi
         findings.push(Finding::warning(name, says, "Nimbus gives up after 500 ms"));
     }
     let maximum = answer.header("Cache-Control").unwrap_or("without Cache-Control");
-    let bytes = answer.body.len();
+    let bytes = answer.bytes;
     findings
         .push(Finding::ok(name, format!("200, {content_type}, {bytes} bytes, {took}, {maximum}")));
     (findings, true)
@@ -307,7 +307,14 @@ mod tests {
     fn answered(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
         let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let took = Duration::from_millis(3);
-        Answer { status, headers: headers.collect(), body: body.into(), took, has_tls_1_2: true }
+        Answer {
+            status,
+            headers: headers.collect(),
+            body: body.into(),
+            bytes: body.len(),
+            took,
+            has_tls_1_2: true,
+        }
     }
 
     #[test]

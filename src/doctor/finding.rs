@@ -80,9 +80,9 @@ pub(crate) fn text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for Finding { level, subject, says, what_to_do } in findings {
         let says = printable_line(says);
-        text.push_str(&format!("{:<8} {subject:<13} {says}\n", level.word()));
+        text.push_str(&format!("{:<8} {subject:<16} {says}\n", level.word()));
         if !what_to_do.is_empty() {
-            text.push_str(&format!("{:>22} {}\n", "->", printable_line(what_to_do)));
+            text.push_str(&format!("{:>25} {}\n", "->", printable_line(what_to_do)));
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();

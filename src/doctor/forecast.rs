@@ -312,7 +312,9 @@ fn named(found: &[&Traits<'_>]) -> String {
     let kid = first.kid.map_or_else(|| "without kid".to_owned(), |kid| format!("{:?}", cut(kid)));
     let kty = cut(first.kty.unwrap_or("none"));
     let alg = first.alg.map(|alg| format!(", alg {}", cut(alg))).unwrap_or_default();
-    match found.len() {
+    // One that is listed twice is one key.
+    let count = found.iter().filter(|key| key.kid.is_none() || key.kid != first.kid).count() + 1;
+    match count {
         1 => format!("the key {kid} (kty {kty}{alg})"),
         count => format!("{count} keys, {kid} (kty {kty}{alg}) the first"),
     }

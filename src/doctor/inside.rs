@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::finding::{Finding, Level};
 use super::new_key::{self, Caching, Served};
+use super::relying_parties::chosen;
 use super::token;
 use crate::config::{Config, Mistakes};
 use crate::documents::{self, Kind};
@@ -32,10 +33,29 @@ pub(super) fn findings(
         }
     };
     let mut findings = vec![Finding::ok("settings", "can be used, and both files can be read")];
-    let expected = config.issuer.clone();
     let caching =
         Caching { max_age: Some(config.client_cache_ttl), s_maxage: Some(config.shared_cache_ttl) };
     let admin = config.admin_port.map(|port| (config.admin_addr, port));
+    let issuer = api_server(config, &mut findings);
+    if let Some((address, port)) = admin {
+        match status(address, port) {
+            Ok(status) => {
+                findings.extend(problems(&status));
+                findings.extend(keys_by_now(&status, names, caching));
+            }
+            Err(finding) => findings.push(finding),
+        }
+    }
+    if let Some(issuer) = issuer {
+        findings.extend(outside(&issuer).into_iter().map(as_seen_from_here));
+    }
+    findings
+}
+
+/// Asks the API server as the gateway does; the issuer that it has. The documents are gone when it returns: those
+/// from outside come next, and take as much memory.
+fn api_server(config: Config, findings: &mut Vec<Finding>) -> Option<String> {
+    let expected = config.issuer;
     let upstream = Upstream::new(Settings {
         base: config.upstream_host,
         address: config.upstream_address,
@@ -48,11 +68,11 @@ pub(super) fn findings(
         Err(error) => {
             let what_to_do = "point SA_CA_CERT_PATH to the CA of the API server's certificate";
             findings.push(Finding::failure("ca", error.to_string(), what_to_do));
-            return findings;
+            return None;
         }
     };
-    let discovery = ask(&mut upstream, Kind::Discovery, &mut findings);
-    let keys = ask(&mut upstream, Kind::Jwks, &mut findings);
+    let discovery = ask(&mut upstream, Kind::Discovery, findings);
+    let keys = ask(&mut upstream, Kind::Jwks, findings);
     let issuer = discovery.as_deref().and_then(|bytes| match documents::check_discovery(bytes) {
         Ok(discovery) => Some(discovery.issuer().to_owned()),
         Err(refused) => {
@@ -71,19 +91,7 @@ pub(super) fn findings(
     if let (Some(issuer), Some(keys), Some(own)) = (&issuer, &keys, upstream.token()) {
         findings.extend(own_token(own.text(), issuer, keys));
     }
-    if let Some((address, port)) = admin {
-        match status(address, port) {
-            Ok(status) => {
-                findings.extend(problems(&status));
-                findings.extend(keys_by_now(&status, names, caching));
-            }
-            Err(finding) => findings.push(finding),
-        }
-    }
-    if let Some(issuer) = issuer {
-        findings.extend(outside(&issuer).into_iter().map(as_seen_from_here));
-    }
-    findings
+    issuer
 }
 
 fn is_expected(issuer: &str, expected: Option<&str>) -> Finding {
@@ -109,7 +117,8 @@ fn ask(upstream: &mut Upstream, kind: Kind, findings: &mut Vec<Finding>) -> Opti
             Some(fetched.bytes)
         }
         Err(failure) => {
-            findings.push(Finding::failure("api-server", failure.to_string(), failure.hint()));
+            let says = format!("the {} document: {failure}", kind.name());
+            findings.push(Finding::failure("api-server", says, failure.hint()));
             None
         }
     }
@@ -172,11 +181,13 @@ fn problems(status: &Value) -> Vec<Finding> {
 
 /// Who can be expected to have each key of `/status` by now.
 fn keys_by_now(status: &Value, names: &[&'static str], caching: Caching) -> Vec<Finding> {
+    let parties: Vec<_> = chosen(names).collect();
     let of_key = |key| {
         let (kid, since) = (text(key, "kid"), text(key, "first_seen"));
         let first_seen = humantime::parse_rfc3339(since).ok()?;
         let lasts = SystemTime::now().duration_since(first_seen).unwrap_or_default();
-        Some(new_key::findings(Some(&Served { kid, since, lasts }), names, caching))
+        let served = Served { kid, since, lasts };
+        Some(new_key::findings(Some(&served), &parties, !names.is_empty(), caching))
     };
     list(status, "keys").filter_map(of_key).flatten().collect()
 }

@@ -21,6 +21,7 @@ mod wants;
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::mem;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -120,13 +121,6 @@ fn outside(
     };
     let Published { issuer, discovery, discovery_answer, keys, keys_answer } = &published;
     findings.extend(documents::algorithms(discovery, keys));
-    if !options.is_in_pod() {
-        let caching = Caching {
-            max_age: keys_answer.cache_directive("max-age"),
-            s_maxage: keys_answer.cache_directive("s-maxage"),
-        };
-        findings.extend(new_key::findings(None, &options.relying_parties, caching));
-    }
     if let Some(token) = token {
         findings.extend(token::findings(token, issuer, keys, SystemTime::now()));
     }
@@ -140,7 +134,24 @@ fn outside(
         keys_answer: as_seen(keys_answer),
         signer: signer.as_ref().map(|(at, alg)| Signer { at: *at, alg }),
     };
-    findings.extend(foreseen(forecast::forecast(&seen, &parties(options)), options));
+    let forecasts = forecast::forecast(&seen, &parties(options));
+    if !options.is_in_pod() {
+        let caching = Caching {
+            max_age: keys_answer.cache_directive("max-age"),
+            s_maxage: keys_answer.cache_directive("s-maxage"),
+        };
+        // One that refuses the key set gets no key out of it.
+        let refuses = |name: &str| {
+            forecasts.iter().any(|it| it.party == name && it.verdict == Verdict::Refuses)
+        };
+        let mut others = parties(options);
+        others.retain(|party| !refuses(party.name));
+        if !others.is_empty() {
+            let each = !options.relying_parties.is_empty();
+            findings.extend(new_key::findings(None, &others, each, caching));
+        }
+    }
+    findings.extend(foreseen(forecasts, options));
     findings
 }
 
@@ -164,8 +175,8 @@ fn published(
         findings.push(Finding::failure("issuer", says, what_to_do));
     }
     let server = reach(&asked, options, roots, findings)?;
-    let discovery_answer = fetch(&server, Kind::Discovery, &asked, options, findings)?;
-    let (found, document) = documents::discovery(&discovery_answer.body, issuer);
+    let mut discovery_answer = fetch(&server, Kind::Discovery, &asked, options, findings)?;
+    let (found, document) = documents::discovery(&mem::take(&mut discovery_answer.body), issuer);
     findings.extend(found);
     let (discovery, jwks_uri) = document?;
 
@@ -182,8 +193,8 @@ fn published(
         (is_https, host.as_str(), port) == (server.is_https, server.host.as_str(), server.port)
     });
     let server = if same_server { server } else { reach(&asked, options, roots, findings)? };
-    let keys_answer = fetch(&server, Kind::Jwks, &asked, options, findings)?;
-    let (found, keys) = documents::keys(&keys_answer.body);
+    let mut keys_answer = fetch(&server, Kind::Jwks, &asked, options, findings)?;
+    let (found, keys) = documents::keys(&mem::take(&mut keys_answer.body));
     findings.extend(found);
     let head = server.request("HEAD", &asked, None);
     let etag = keys_answer.header("ETag");
@@ -219,7 +230,7 @@ fn as_seen(answer: &Answer) -> forecast::Answer<'_> {
         redirect: matches!(answer.status, 301..=303 | 307 | 308).then_some(answer.status),
         has_tls_1_2: answer.has_tls_1_2,
         took: answer.took,
-        bytes: answer.body.len(),
+        bytes: answer.bytes,
     }
 }
 

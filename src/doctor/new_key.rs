@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use super::finding::Finding;
-use super::relying_parties::chosen;
 use super::wants::{Looks, RelyingParty};
 
 const SUBJECT: &str = "key";
@@ -38,24 +37,24 @@ enum HasKey {
 }
 
 /// Is it safe to sign with a new key? Who can be expected to have it by now; without `served`, where nobody knows
-/// since when the keys are, how long that takes. `names` are the relying parties that are asked about, all where
-/// there are none.
+/// since when the keys are, how long that takes. With `each`, there is a line for each of `parties` too.
 pub(crate) fn findings(
     served: Option<&Served<'_>>,
-    names: &[&'static str],
+    parties: &[&'static RelyingParty],
+    each: bool,
     caching: Caching,
 ) -> Vec<Finding> {
     let lasts = served.map(|it| it.lasts);
     let mut findings = Vec::new();
     let (mut late, mut unknown) = (Vec::new(), Vec::new());
-    for party in chosen(names) {
+    for party in parties {
         let (has_key, why) = has_key(party, caching, lasts);
         match has_key {
             HasKey::In(left) => late.push(format!("{} ({} s)", party.name, left.as_secs())),
             HasKey::Unknown => unknown.push(party.name),
             HasKey::Yes => {}
         }
-        if !names.is_empty() {
+        if each {
             let of_key = served.map(|it| format!("{}: ", it.kid)).unwrap_or_default();
             findings.push(Finding::ok(party.name, format!("{of_key}{why}")));
         }
@@ -116,12 +115,17 @@ fn has_key(party: &RelyingParty, caching: Caching, lasts: Option<Duration>) -> (
         }
         Looks::AfterMaxAge { less } => {
             let held = s_maxage.or(max_age).unwrap_or_default().saturating_sub(less);
-            let rule = format!(
-                "it looks for a new key, but not before {} s have passed since its last fetch \
+            let rule = if held.is_zero() {
+                "it fetches the key set at the first token of the key, by this Cache-Control"
+                    .to_owned()
+            } else {
+                format!(
+                    "it looks for a new key, but not before {} s have passed since its last fetch \
                  (Cache-Control less {} s)",
-                seconds(held),
-                seconds(less)
-            );
+                    seconds(held),
+                    seconds(less)
+                )
+            };
             (Some(held), rule)
         }
         Looks::AfterFirstRefusal { by_itself } => {
@@ -231,8 +235,9 @@ mod tests {
     #[test]
     fn a_key_is_safe_to_sign_with_when_no_relying_party_that_was_named_is_late() {
         let key = |lasts| Served { kid: "new", since: "2026-11-28T00:00:00Z", lasts };
-        let says = |served: Option<&Served<'_>>, names: &[&'static str]| {
-            findings(served, names, caching(Some(60), None)).pop().unwrap()
+        let says = |served: Option<&Served<'_>>, names: &[&str]| {
+            let parties: Vec<_> = names.iter().map(|name| named(name).unwrap()).collect();
+            findings(served, &parties, true, caching(Some(60), None)).pop().unwrap()
         };
         let late = says(Some(&key(Duration::from_secs(60))), &["jwx", "go-oidc", "aws"]);
         assert_eq!(late.level, Level::Warning);

@@ -68,6 +68,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// The length of the body, which is taken out when it has been read.
+    pub(crate) bytes: usize,
     pub(crate) took: Duration,
     pub(crate) has_tls_1_2: bool,
 }
@@ -289,7 +291,7 @@ impl Server {
         let body = body.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
         let (took, has_tls_1_2) = (started.elapsed(), self.has_tls_1_2);
-        Ok(Answer { status, headers, body, took, has_tls_1_2 })
+        Ok(Answer { status, headers, bytes: body.len(), body, took, has_tls_1_2 })
     }
 }
 

@@ -165,7 +165,7 @@ fn a_good_issuer_is_said_to_be_good() {
     let ended = site.doctor(&[]);
     assert_good(&ended);
     for expected in [
-        "tls           1.3 and 1.2",
+        "tls              1.3 and 1.2",
         "byte for byte",
         "ok       HEAD",
         "ok       304",
@@ -185,7 +185,7 @@ fn who_does_not_follow_a_redirect_is_said_by_name() {
     let site = Site::start();
     site.set(JWKS, answer("302 Found", "Location: /moved\r\n", ""));
     let ended = site.doctor(&["--for", "jose,go-oidc"]);
-    assert_failure(&ended, "jose          The key set is behind a redirect (302)");
+    assert_failure(&ended, "jose             The key set is behind a redirect (302)");
     // It follows.
     assert!(!ended.stdout.contains("go-oidc  "), "{}", ended.stdout);
 }
@@ -362,7 +362,7 @@ fn a_name_may_be_given_several_addresses() {
     }
     let ended = builder.run();
     assert_good(&ended);
-    assert!(ended.stdout.contains(&format!("warning  tcp           127.0.0.2:{port}: ")));
+    assert!(ended.stdout.contains(&format!("warning  tcp              127.0.0.2:{port}: ")));
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn from_outside_it_says_who_sees_a_new_key_late() {
     assert_good(&ended);
     for expected in [
         "one that is added is seen late by jwx (1800 s)\n",
-        "ok       go-oidc       has a key that is added at once: ",
+        "ok       go-oidc          has a key that is added at once: ",
     ] {
         assert!(ended.stdout.contains(expected), "{expected}: {}", ended.stdout);
     }
@@ -554,7 +554,7 @@ fn beside_a_gateway_it_says_what_that_says_of_itself() {
     let port = gateway.admin.unwrap().port().to_string();
     eventually("its problem", || {
         let ended = Gateway::builder(&api).set("ADMIN_PORT", &port).arg("doctor").run();
-        ended.stdout.contains("warning  status        issuer-mismatch")
+        ended.stdout.contains("warning  status           issuer-mismatch")
             && ended.stdout.contains(&format!("{} is served by this pod since", api.kid()))
     });
 }

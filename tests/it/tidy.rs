@@ -33,7 +33,8 @@ const READING_ORDER: [(&str, &str); 78] = [
     ),
     (
         "doctor::inside",
-        "doctor::token doctor::new_key doctor::finding config upstream documents reason",
+        "doctor::token doctor::new_key doctor::relying_parties doctor::finding config upstream documents \
+         reason",
     ),
     ("doctor::reach", "doctor::chain doctor::visit doctor::arguments doctor::finding url"),
     ("doctor::token", "doctor::finding jwt documents"),
@@ -42,7 +43,7 @@ const READING_ORDER: [(&str, &str); 78] = [
     ("doctor::visit", "doctor::arguments upstream http url locks"),
     ("doctor::arguments", "doctor::relying_parties documents url"),
     ("doctor::forecast", "doctor::wants documents"),
-    ("doctor::new_key", "doctor::relying_parties doctor::wants doctor::finding"),
+    ("doctor::new_key", "doctor::wants doctor::finding"),
     ("doctor::relying_parties", "doctor::wants"),
     ("doctor::wants", ""),
     ("doctor::finding", "logging"),
