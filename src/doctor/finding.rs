@@ -86,9 +86,8 @@ pub(crate) fn text(findings: &[Finding]) -> String {
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    let sums = [Level::Failure, Level::Warning, Level::Ok];
-    let sums = sums.map(|level| format!("{} {}", count(level), level.word()));
-    text.push_str(&format!("\n{}\n", sums.join(", ")));
+    let [failures, warnings, ok] = [Level::Failure, Level::Warning, Level::Ok].map(count);
+    text.push_str(&format!("\n{failures} failures, {warnings} warnings, {ok} ok\n"));
     text
 }
 

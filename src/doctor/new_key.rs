@@ -54,9 +54,9 @@ pub(crate) fn findings(
             HasKey::Unknown => unknown.push(party.name),
             HasKey::Yes => {}
         }
-        if each {
+        if each && has_key != HasKey::Unknown {
             let of_key = served.map(|it| format!("{}: ", it.kid)).unwrap_or_default();
-            findings.push(Finding::ok(party.name, format!("{of_key}{why}")));
+            findings.push(Finding::ok(SUBJECT, format!("{of_key}{} {why}", party.name)));
         }
     }
     let not_known = if unknown.is_empty() {

@@ -375,7 +375,7 @@ fn from_outside_it_says_who_sees_a_new_key_late() {
     assert_good(&ended);
     for expected in [
         "one that is added is seen late by jwx (1800 s)\n",
-        "ok       go-oidc          has a key that is added at once: ",
+        "ok       key              go-oidc has a key that is added at once: ",
     ] {
         assert!(ended.stdout.contains(expected), "{expected}: {}", ended.stdout);
     }
