@@ -1,10 +1,10 @@
 //! When the API server is asked, and what is served meanwhile.
 
-use crate::client::{self, Client};
-use crate::fake_api::{
+use testing::client::{self, Client};
+use testing::fake_api::{
     Answer, DISCOVERY, FIRST_TOKEN, FakeApi, INTERNAL_JWKS_URI, JWKS, SOON, discovery,
 };
-use crate::gateway::{Builder, Gateway, eventually};
+use testing::gateway::{Builder, Gateway, eventually};
 
 /// Refreshes several times a second.
 fn quick(api: &FakeApi) -> Builder {

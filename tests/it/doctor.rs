@@ -10,9 +10,9 @@ use std::thread;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::fake_api::{DISCOVERY, FakeApi, JWKS, discovery, key_set};
-use crate::gateway::{Ended, Gateway, eventually};
-use crate::tls::{Pair, named, named_ca, self_signed, server, signed_by};
+use testing::certificates::{Pair, named, named_ca, self_signed, server, signed_by};
+use testing::fake_api::{DISCOVERY, FakeApi, JWKS, discovery, key_set};
+use testing::gateway::{Ended, Gateway, eventually};
 
 const HOST: &str = "oidc.example.com";
 
@@ -398,7 +398,7 @@ fn by_url_it_asks_the_service_and_no_other_host() {
 fn in_a_pod_it_checks_token_ca_and_api_server_first() {
     let api = FakeApi::start();
     let inside =
-        |builder: crate::gateway::Builder| builder.arg("doctor").set("ADMIN_PORT", "1").run();
+        |builder: testing::gateway::Builder| builder.arg("doctor").set("ADMIN_PORT", "1").run();
     let ended = inside(Gateway::builder(&api));
     for expected in [
         "ok       settings",

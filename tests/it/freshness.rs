@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, JWKS, SOON, discovery};
-use crate::gateway::{Builder, Gateway, eventually, field};
+use testing::client::Client;
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, JWKS, SOON, discovery};
+use testing::gateway::{Builder, Gateway, eventually, field};
 
 /// A fifth of a second is how long a request waits; the rest is for a loaded machine.
 const AT_ONCE: Duration = Duration::from_secs(2);

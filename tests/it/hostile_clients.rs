@@ -1,7 +1,7 @@
 //! No client can take the gateway down: what hostile ones are answered, what they cost, and that
 //! well-behaved ones are served meanwhile.
 //!
-//! The same attacks, longer and measured, are `examples/attack.rs`. Nothing here is timed.
+//! The same attacks, longer and measured, are `bench/src/bin/attack.rs`. Nothing here is timed.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::client::{self, Client, Response};
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, JWKS, SOON, large_key_set};
-use crate::gateway::{Builder, Gateway, eventually, field};
+use testing::client::{self, Client, Response};
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, JWKS, SOON, large_key_set};
+use testing::gateway::{Builder, Gateway, eventually, field};
 
 /// What the gateway may use of the 64 MiB that it is to live in.
 const MOST_KIB: usize = 48 << 10;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, discovery};
-use crate::gateway::{Builder, Gateway, eventually, field};
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, discovery};
+use testing::gateway::{Builder, Gateway, eventually, field};
 
 const OTHER: &str = "https://other.example";
 

@@ -10,12 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::client::{self, Client};
-use crate::fake_api::{
+use crate::skip;
+use testing::client::{self, Client};
+use testing::fake_api::{
     Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, discovery, key_set, large_key_set,
 };
-use crate::gateway::{Builder, Gateway, eventually};
-use crate::skip;
+use testing::gateway::{Builder, Gateway, eventually};
 
 const PREFIX: &str = "kube_issuer_gateway_";
 

@@ -10,10 +10,10 @@ use std::thread;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::client::{self, Client};
-use crate::fake_api::{Answer, FakeApi, JWKS, SOON};
-use crate::gateway::{Builder, Gateway, eventually};
 use crate::skip;
+use testing::client::{self, Client};
+use testing::fake_api::{Answer, FakeApi, JWKS, SOON};
+use testing::gateway::{Builder, Gateway, eventually};
 
 /// Goes on serving after a signal for so many seconds.
 fn with_delay(api: &FakeApi, seconds: &str) -> Builder {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::client;
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS};
-use crate::gateway::{Builder, Gateway, eventually};
+use testing::client;
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS};
+use testing::gateway::{Builder, Gateway, eventually};
 
 fn quick(api: &FakeApi) -> Builder {
     Gateway::builder(api).set("CACHE_TTL_SECONDS", "0.2")

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::fake_api::{self, Answer, DISCOVERY, FIRST_TOKEN, FakeApi, JWKS};
-use crate::gateway::{Builder, Gateway, field};
+use testing::fake_api::{self, Answer, DISCOVERY, FIRST_TOKEN, FakeApi, JWKS};
+use testing::gateway::{Builder, Gateway, field};
 
 /// Refreshes several times a second.
 fn quick(api: &FakeApi) -> Builder {

@@ -3,11 +3,11 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::client::{self, Client};
-use crate::fake_api::{
+use testing::client::{self, Client};
+use testing::fake_api::{
     Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, UPSTREAM_TEXT, discovery, key_set,
 };
-use crate::gateway::{Builder, Gateway, field};
+use testing::gateway::{Builder, Gateway, field};
 
 /// Refreshes several times a second.
 fn quick(api: &FakeApi) -> Builder {

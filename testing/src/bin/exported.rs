@@ -16,17 +16,14 @@
     reason = "a program for a script of tests: it may fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/fake_api.rs"]
-mod fake_api;
-
 use std::env;
 use std::process::{self, Command};
 use std::time::SystemTime;
 
 use serde_json::json;
 
-use fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI};
+use testing::fake_api::{self, Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI};
+use testing::gateway;
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -38,12 +35,7 @@ fn main() {
     let document = fake_api::discovery(issuer, INTERNAL_JWKS_URI);
     api.set(DISCOVERY, Answer::discovery(document));
 
-    // `target/debug/examples/exported` is this program, `target/debug/kube-issuer-gateway` the other.
-    let mut binary = env::current_exe().expect("the path of this program");
-    binary.pop();
-    binary.pop();
-    binary.push("kube-issuer-gateway");
-    let said = Command::new(&binary)
+    let said = Command::new(gateway::binary())
         .args(["export", folder])
         .env_clear()
         .env("ISSUER", issuer)

@@ -9,25 +9,25 @@ use serde_json::Value;
 use crate::fake_api::SOON;
 
 /// A connection, kept open.
-pub(crate) struct Client {
+pub struct Client {
     stream: BufReader<TcpStream>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Response {
-    pub(crate) status: u16,
+pub struct Response {
+    pub status: u16,
     /// In the order in which they came.
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 /// One GET on a connection of its own, which must end after the answer.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
+pub fn get(address: SocketAddr, path: &str) -> Response {
     request(address, "GET", path, &[])
 }
 
 /// One request on a connection of its own, which must end after the answer.
-pub(crate) fn request(
+pub fn request(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -40,23 +40,18 @@ pub(crate) fn request(
 }
 
 impl Client {
-    pub(crate) fn connect(address: SocketAddr) -> Self {
+    pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("connect to the gateway");
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
-    pub(crate) fn get(&mut self, path: &str) -> Response {
+    pub fn get(&mut self, path: &str) -> Response {
         self.request("GET", path, &[])
     }
 
-    pub(crate) fn request(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-    ) -> Response {
+    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: gateway\r\n");
         for (name, value) in headers {
             write!(head, "{name}: {value}\r\n").unwrap();
@@ -66,12 +61,12 @@ impl Client {
     }
 
     /// Sends these bytes as they stand.
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).expect("send to the gateway");
     }
 
     /// Reads the answer to a request of this method, and nothing behind it.
-    pub(crate) fn read(&mut self, method: &str) -> Response {
+    pub fn read(&mut self, method: &str) -> Response {
         let line = self.line();
         let (version, rest) = line.split_once(' ').expect("a status line");
         assert!(["HTTP/1.1", "HTTP/1.0"].contains(&version), "{line}");
@@ -93,7 +88,7 @@ impl Client {
     }
 
     /// Asserts that the gateway closed the connection, without a further byte.
-    pub(crate) fn assert_end(&mut self) {
+    pub fn assert_end(&mut self) {
         let mut rest = String::new();
         self.stream.read_to_string(&mut rest).expect("the end of the connection");
         assert_eq!(rest, "", "after the last answer");
@@ -127,7 +122,7 @@ impl Client {
 
 impl Response {
     /// The value of a header, which must not be there twice.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut values =
             self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| &**v);
         let value = values.next();
@@ -135,16 +130,16 @@ impl Response {
         value
     }
 
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 
     /// N of `max-age=N`.
-    pub(crate) fn max_age(&self) -> u64 {
+    pub fn max_age(&self) -> u64 {
         let control = self.header("Cache-Control").expect("Cache-Control");
         let age = control.strip_prefix("public, max-age=").expect("public, max-age=");
         age.split(',').next().unwrap().parse().unwrap()

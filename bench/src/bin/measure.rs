@@ -2,7 +2,7 @@
 //!
 //! `outage` lets the API server fail for two minutes under a steady stream of requests; `rate` asks
 //! for the key set 1,000 times a second; `upstream` is only the API server, for
-//! tests/bench/nginx. The exit code is 1 when a promise was broken.
+//! bench/nginx. The exit code is 1 when a promise was broken.
 //!
 //! The stream is an open loop: each request is due at its time, whatever became of those before
 //! it, and its latency counts from then. So a pause of the gateway shows in every request that
@@ -20,10 +20,6 @@
     reason = "a program to look at, started by hand: it may talk, and fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/fake_api.rs"]
-mod fake_api;
-
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -40,7 +36,7 @@ use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS, SOON};
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS, SOON};
 
 const USAGE: &str = "\
 usage: measure outage | rate | upstream
@@ -540,13 +536,9 @@ fn number(name: &str) -> Option<f64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
 }
 
-/// `target/release/examples/measure` is this program, `target/release/kube-issuer-gateway` the
-/// one to measure.
+/// The gateway that was built into the folder of this program.
 fn beside_this() -> PathBuf {
-    let mut path = env::current_exe().expect("the path of this program");
-    path.pop();
-    path.pop();
-    path.join("kube-issuer-gateway")
+    env::current_exe().expect("the path of this program").with_file_name("kube-issuer-gateway")
 }
 
 /// The word that follows `key`.

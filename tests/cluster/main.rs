@@ -32,9 +32,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-#[path = "cluster/kube.rs"]
 mod kube;
-#[path = "cluster/load.rs"]
 mod load;
 
 use kube::{

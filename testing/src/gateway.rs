@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -14,51 +15,61 @@ use std::time::{Duration, Instant};
 use crate::client::{self, Response};
 use crate::fake_api::{FakeApi, SOON};
 
-/// The binary under test: `$GATEWAY`, such as a static one, or the one that cargo has just built.
-pub(crate) fn binary() -> OsString {
-    env::var_os("GATEWAY").unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-issuer-gateway").into())
+/// The gateway: `$GATEWAY`, such as a static one, or the one that cargo has built beside this program.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(given) = env::var_os("GATEWAY").filter(|given| !given.is_empty()) {
+        return given.into();
+    }
+    let mut path = env::current_exe().expect("the path of this program");
+    path.pop();
+    // Where tests are.
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.join("kube-issuer-gateway")
 }
 
 /// Whether the binary under test is loaded by the dynamic linker, which stands in it by name.
-pub(crate) fn is_dynamic() -> bool {
+pub fn is_dynamic() -> bool {
     let bytes = std::fs::read(binary()).expect("read the binary");
     bytes.windows(9).any(|nine| nine == b"/ld-linux")
 }
 
 /// A gateway that listens.
-pub(crate) struct Gateway {
+pub struct Gateway {
     process: Process,
-    pub(crate) public: SocketAddr,
+    pub public: SocketAddr,
     /// None when it was told to have none.
-    pub(crate) admin: Option<SocketAddr>,
+    pub admin: Option<SocketAddr>,
 }
 
 /// A gateway to be started: settings and arguments.
-pub(crate) struct Builder {
+pub struct Builder {
     command: Command,
 }
 
 /// The child itself, whether it listens or not; killed when dropped.
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     log: Arc<Log>,
 }
 
 /// How a child ended and what it said.
-pub(crate) struct Ended {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) log: String,
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub log: String,
 }
 
 impl Gateway {
     /// Starts it in front of `api` and returns once it says that it listens.
-    pub(crate) fn start(api: &FakeApi) -> Self {
+    pub fn start(api: &FakeApi) -> Self {
         Self::builder(api).start()
     }
 
     /// With the settings that lead to `api`, and free ports.
-    pub(crate) fn builder(api: &FakeApi) -> Builder {
+    pub fn builder(api: &FakeApi) -> Builder {
         let mut command = Command::new(binary());
         command.env_clear().stdin(Stdio::null());
         Builder { command }
@@ -71,17 +82,17 @@ impl Gateway {
     }
 
     /// One GET on a connection of its own.
-    pub(crate) fn get(&self, path: &str) -> Response {
+    pub fn get(&self, path: &str) -> Response {
         client::get(self.public, path)
     }
 
     /// SIGTERM, then the end; `SHUTDOWN_DELAY_SECONDS` should be short.
-    pub(crate) fn terminate(self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
         self.process.signal("TERM");
         self.process.wait()
     }
 
-    pub(crate) fn wait(self) -> ExitStatus {
+    pub fn wait(self) -> ExitStatus {
         self.process.wait()
     }
 }
@@ -95,23 +106,23 @@ impl Deref for Gateway {
 }
 
 impl Builder {
-    pub(crate) fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    pub fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    pub(crate) fn unset(mut self, name: &str) -> Self {
+    pub fn unset(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self
     }
 
-    pub(crate) fn arg(mut self, argument: &str) -> Self {
+    pub fn arg(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
     }
 
     /// Started by this command, which must end up in the gateway: `unshare`, or `sh` and `exec`.
-    pub(crate) fn under(self, wrapper: &[&str]) -> Self {
+    pub fn under(self, wrapper: &[&str]) -> Self {
         let mut command = Command::new(wrapper[0]);
         let variables = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         command.args(&wrapper[1..]).arg(self.command.get_program()).env_clear().envs(variables);
@@ -119,7 +130,7 @@ impl Builder {
         Self { command }
     }
 
-    pub(crate) fn spawn(mut self) -> Process {
+    pub fn spawn(mut self) -> Process {
         let mut child = self
             .command
             .stdout(Stdio::piped())
@@ -132,7 +143,7 @@ impl Builder {
         Process { child, log }
     }
 
-    pub(crate) fn start(self) -> Gateway {
+    pub fn start(self) -> Gateway {
         let process = self.spawn();
         let line = process.wait_for_log("listening public=");
         let address = |key| field(&line, key).filter(|value| *value != "off");
@@ -143,7 +154,7 @@ impl Builder {
     }
 
     /// Runs it to its end, which must come soon.
-    pub(crate) fn run(self) -> Ended {
+    pub fn run(self) -> Ended {
         self.spawn().end()
     }
 }
@@ -151,37 +162,37 @@ impl Builder {
 impl Process {
     /// The next line with `needle` in it that no earlier wait for the same needle returned; panics
     /// when none comes soon. So a second wait is for a second event, in whatever order others come.
-    pub(crate) fn wait_for_log(&self, needle: &str) -> String {
+    pub fn wait_for_log(&self, needle: &str) -> String {
         self.log.wait_for(needle)
     }
 
     /// Waits from here on find only lines that are still to come.
-    pub(crate) fn forget_log(&self) {
+    pub fn forget_log(&self) {
         let mut lines = self.log.inner.lock().unwrap();
         lines.forgotten = lines.all.len();
     }
 
     /// All lines so far, to assert on what is not there.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.log.text()
     }
 
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         kill(name, &self.child.id().to_string());
     }
 
     /// Signals the one child of a wrapper that does not become the gateway itself.
-    pub(crate) fn signal_child(&self, name: &str) {
+    pub fn signal_child(&self, name: &str) {
         let children = self.proc(&format!("task/{}/children", self.child.id()));
         kill(name, std::fs::read_to_string(children).unwrap().trim());
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.log.inner.lock().unwrap().ended
     }
 
     /// Waits for the end, and reads what it said.
-    pub(crate) fn end(mut self) -> Ended {
+    pub fn end(mut self) -> Ended {
         self.log.wait_for_end();
         let code = self.child.wait().unwrap().code();
         let mut stdout = String::new();
@@ -191,20 +202,20 @@ impl Process {
     }
 
     /// Waits for the end.
-    pub(crate) fn wait(mut self) -> ExitStatus {
+    pub fn wait(mut self) -> ExitStatus {
         self.log.wait_for_end();
         self.child.wait().unwrap()
     }
 
-    pub(crate) fn threads(&self) -> usize {
+    pub fn threads(&self) -> usize {
         self.entries("task")
     }
 
-    pub(crate) fn descriptors(&self) -> usize {
+    pub fn descriptors(&self) -> usize {
         self.entries("fd")
     }
 
-    pub(crate) fn descriptor_numbers(&self) -> Vec<i32> {
+    pub fn descriptor_numbers(&self) -> Vec<i32> {
         let entries = std::fs::read_dir(self.proc("fd")).unwrap();
         entries
             .filter_map(|entry| {
@@ -213,12 +224,12 @@ impl Process {
             .collect()
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The most memory that was resident since the start.
-    pub(crate) fn peak_kib(&self) -> usize {
+    pub fn peak_kib(&self) -> usize {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
         line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
@@ -247,7 +258,7 @@ impl Drop for Process {
 }
 
 /// The value of `key=value` in a line of the text log; what stands in quotes is one value.
-pub(crate) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+pub fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let (mut quoted, mut escaped) = (false, false);
     let separator = |c| {
         let separates = c == ' ' && !quoted;
@@ -261,7 +272,7 @@ pub(crate) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Asks again and again until `condition` holds, which must be soon: for what no line tells.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !condition() {
         assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");

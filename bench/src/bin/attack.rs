@@ -23,10 +23,6 @@
     reason = "a program to look at, started by hand: it may talk, call poll(2), and fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/fake_api.rs"]
-mod fake_api;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::env;
 use std::ffi::c_short;
@@ -45,7 +41,7 @@ use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, pollfd};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Socket, Type};
 
-use fake_api::{Answer, FakeApi, JWKS, SOON, large_key_set};
+use testing::fake_api::{Answer, FakeApi, JWKS, SOON, large_key_set};
 
 const MIB: u64 = 1 << 20;
 /// The gateway's memory.
@@ -1153,11 +1149,7 @@ fn binary() -> PathBuf {
     if let Some(given) = env::var_os("GATEWAY").filter(|given| !given.is_empty()) {
         return given.into();
     }
-    // `target/release/examples/attack` is this program.
-    let mut path = env::current_exe().expect("the path of this program");
-    path.pop();
-    path.pop();
-    path.join("kube-issuer-gateway")
+    env::current_exe().expect("the path of this program").with_file_name("kube-issuer-gateway")
 }
 
 /// A control group of one controller, below the one that this program is in; removed when dropped.

@@ -16,10 +16,6 @@
     reason = "a program to look at, started by hand: it may talk, and fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/fake_api.rs"]
-mod fake_api;
-
 use std::env;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -32,7 +28,7 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use fake_api::{DISCOVERY, FakeApi, ISSUER, JWKS, Request};
+use testing::fake_api::{DISCOVERY, FakeApi, ISSUER, JWKS, Request};
 
 /// What `make run` sets unless the user did: local, quick to refresh, quick to end.
 const DEFAULTS: [(&str, &str); 5] = [
@@ -118,12 +114,9 @@ fn filter(given: String) -> String {
     }
 }
 
-/// `target/debug/examples/stand_in` is this program, `target/debug/kube-issuer-gateway` the other.
+/// The gateway that was built into the folder of this program.
 fn binary() -> PathBuf {
-    let mut path = env::current_exe().expect("the path of this program");
-    path.pop();
-    path.pop();
-    path.join("kube-issuer-gateway")
+    env::current_exe().expect("the path of this program").with_file_name("kube-issuer-gateway")
 }
 
 /// Takes SIGINT and SIGTERM, so that this program outlives the gateway and can wait for it. The
