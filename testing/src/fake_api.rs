@@ -20,28 +20,34 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::CertificateParams;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use crate::certificates::{named_ca, self_signed, server, signed_by};
+use crate::wait::SOON;
+
+/// The path of the discovery document.
 pub const DISCOVERY: &str = "/.well-known/openid-configuration";
+/// The path of the key set.
 pub const JWKS: &str = "/openid/v1/jwks";
+/// The issuer of the discovery document.
 pub const ISSUER: &str = "https://issuer.example";
 /// The default of kube-apiserver: its own address, which nobody outside can reach.
 pub const INTERNAL_JWKS_URI: &str = "https://10.96.0.1:6443/openid/v1/jwks";
+/// The gateway's token at the start.
 pub const FIRST_TOKEN: &str = "token-1";
-/// Stands in the body of every error: must never be seen by a client of the gateway.
+/// In the body of every error: no client of the gateway may see it.
 pub const UPSTREAM_TEXT: &str = "words of the API server";
-
-/// How long anything that should happen soon may take: generous, for a loaded machine.
-pub const SOON: Duration = Duration::from_secs(20);
 
 /// What a path answers from now on.
 #[derive(Clone, Debug)]
 pub enum Answer {
+    /// 200 with a body.
     Ok {
+        /// Its `Content-Type`.
         content_type: &'static str,
+        /// The body.
         body: String,
     },
     /// The body is a `Status` object, as the API server sends it.
@@ -52,11 +58,14 @@ pub enum Answer {
     Hang,
     /// 200, one byte of the body after each pause.
     Drip {
+        /// The body.
         body: String,
+        /// Before each byte but the first.
         pause: Duration,
     },
     /// Announces more body than it sends, then closes the connection.
     Truncated {
+        /// What is sent of the body.
         body: String,
     },
     /// Reads the request and closes the connection.
@@ -78,7 +87,9 @@ impl Answer {
 /// One request as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The method.
     pub method: String,
+    /// The target, with its query.
     pub path: String,
     /// All header lines, in order.
     pub head: Vec<String>,
@@ -87,6 +98,8 @@ pub struct Request {
 }
 
 impl Request {
+    /// The value of the first header line with this name.
+    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head
             .iter()
@@ -95,7 +108,9 @@ impl Request {
     }
 }
 
+/// The API server; it ends when this is dropped.
 pub struct FakeApi {
+    /// Where it listens.
     pub address: SocketAddr,
     /// Where the gateway finds its token and the CA.
     pub volume: Volume,
@@ -134,9 +149,11 @@ struct Connection {
 
 impl FakeApi {
     /// Starts on a free port; answers both documents to whoever shows [`FIRST_TOKEN`].
+    #[must_use]
     pub fn start() -> Self {
         let key = SigningKey::generate();
         let (ca_pem, tls) = tls();
+        let tls = Arc::new(tls);
         let volume = Volume::create();
         volume.write(FIRST_TOKEN, &ca_pem);
         let answers = HashMap::from([
@@ -168,12 +185,15 @@ impl FakeApi {
         api
     }
 
+    /// For `UPSTREAM_HOST`.
+    #[must_use]
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
     // What it answers.
 
+    /// `path` gets this answer from now on, and so do requests that hang.
     pub fn set(&self, path: &str, answer: Answer) {
         self.state().answers.insert(path.to_owned(), answer);
         self.shared.changed.notify_all();
@@ -209,10 +229,14 @@ impl FakeApi {
 
     // Its keys.
 
+    /// The key set that it would serve now.
+    #[must_use]
     pub fn jwks(&self) -> String {
         key_set(&[self.key.lock().unwrap().jwk()])
     }
 
+    /// The name of the key that it signs with: the SHA-256 of its public half.
+    #[must_use]
     pub fn kid(&self) -> String {
         self.key.lock().unwrap().kid.clone()
     }
@@ -224,12 +248,15 @@ impl FakeApi {
     }
 
     /// A JWT with these claims, as `kubectl create token` would print it.
+    #[must_use]
     pub fn sign(&self, claims: &Value) -> String {
         self.key.lock().unwrap().sign(claims)
     }
 
     // Its certificate and its connections.
 
+    /// The CA of its certificate.
+    #[must_use]
     pub fn ca_pem(&self) -> String {
         self.state().ca_pem.clone()
     }
@@ -239,7 +266,7 @@ impl FakeApi {
         let (ca_pem, tls) = tls();
         let mut state = self.state();
         state.ca_pem = ca_pem;
-        state.tls = tls;
+        state.tls = Arc::new(tls);
     }
 
     /// New connections get this certificate and these parameters.
@@ -275,6 +302,7 @@ impl FakeApi {
     }
 
     /// Listens on this port of the same address from now on, and on no other.
+    #[must_use]
     pub fn moved_to_port(mut self, port: u16) -> Self {
         self.go_down();
         self.address.set_port(port);
@@ -284,26 +312,33 @@ impl FakeApi {
 
     // What came.
 
+    /// All requests since the start.
+    #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
     }
 
+    /// How often `path` was asked for since the start.
+    #[must_use]
     pub fn count(&self, path: &str) -> usize {
         count(&self.state().requests, path)
     }
 
     /// How many connections were accepted since the start, whatever became of them.
+    #[must_use]
     pub fn connections(&self) -> usize {
         self.state().accepted
     }
 
     /// Waits until `path` was asked for `n` times since the start.
+    #[track_caller]
     pub fn wait_for_count(&self, path: &str, n: usize) {
         let came = self.wait_until(SOON, |requests| count(requests, path) >= n);
         assert!(came, "{path} was asked for {} times, not {n}", self.count(path));
     }
 
     /// Waits for `n` more requests for `path`, the first of which may be under way.
+    #[track_caller]
     pub fn wait_for_more(&self, path: &str, n: usize) {
         self.wait_for_count(path, self.count(path) + n);
     }
@@ -522,17 +557,21 @@ fn read_request(session: &mut Session, connection: usize) -> io::Result<Option<R
 }
 
 /// The discovery document of kube-apiserver: these members, in this order.
+#[must_use]
 pub fn discovery(issuer: &str, jwks_uri: &str) -> String {
     format!(
         r#"{{"issuer":"{issuer}","jwks_uri":"{jwks_uri}","response_types_supported":["id_token"],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":["ES256"]}}"#
     )
 }
 
+/// A key set of these keys.
+#[must_use]
 pub fn key_set(keys: &[String]) -> String {
     format!(r#"{{"keys":[{}]}}"#, keys.join(","))
 }
 
 /// A key set of so many RSA keys, some 480 bytes each: the largest that a cluster may have.
+#[must_use]
 pub fn large_key_set(count: usize) -> String {
     let key = |number| {
         let modulus =
@@ -583,28 +622,17 @@ impl SigningKey {
 }
 
 /// A fresh CA, in PEM, and a server that holds a certificate of it for 127.0.0.1 and localhost.
-pub fn tls() -> (String, Arc<ServerConfig>) {
+#[must_use]
+pub fn tls() -> (String, ServerConfig) {
     // A name of its own each, or a stranger's certificate fails for its signature and not, as in
     // a real cluster, because nobody knows its issuer.
     static NUMBER: AtomicUsize = AtomicUsize::new(1);
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
     let name = format!("stand-in CA {}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-
+    let ca = self_signed(named_ca(&name));
     let names = ["127.0.0.1", "localhost"].map(str::to_owned);
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
-        .unwrap();
-    (ca.pem(), Arc::new(config))
+    let own = signed_by(CertificateParams::new(names).unwrap(), &ca);
+    let config = server(&[&own], &own.key, &[]);
+    (ca.pem, config)
 }
 
 /// A service account volume, laid out as the kubelet does it: `token` and `ca.crt` are links into
@@ -650,14 +678,20 @@ impl Volume {
         let _ = fs::remove_dir_all(&self.dir);
     }
 
+    /// The directory.
+    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
+    /// For `SA_TOKEN_PATH`.
+    #[must_use]
     pub fn token(&self) -> PathBuf {
         self.dir.join("token")
     }
 
+    /// For `SA_CA_CERT_PATH`.
+    #[must_use]
     pub fn ca(&self) -> PathBuf {
         self.dir.join("ca.crt")
     }

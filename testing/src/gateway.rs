@@ -1,4 +1,4 @@
-//! The gateway under test: the real binary, a child process, on ports the kernel chose.
+//! The gateway: the real binary, a child process, on ports the kernel chose, in front of a [`FakeApi`].
 
 use std::collections::HashMap;
 use std::env;
@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::client::{self, Response};
-use crate::fake_api::{FakeApi, SOON};
+use crate::fake_api::FakeApi;
+use crate::wait::SOON;
 
 /// The gateway: `$GATEWAY`, such as a static one, or the one that cargo has built beside this program.
 #[must_use]
@@ -30,7 +31,8 @@ pub fn binary() -> PathBuf {
     path.join("kube-issuer-gateway")
 }
 
-/// Whether the binary under test is loaded by the dynamic linker, which stands in it by name.
+/// Whether [`binary`] is loaded by the dynamic linker, whose name is in it.
+#[must_use]
 pub fn is_dynamic() -> bool {
     let bytes = std::fs::read(binary()).expect("read the binary");
     bytes.windows(9).any(|nine| nine == b"/ld-linux")
@@ -39,17 +41,20 @@ pub fn is_dynamic() -> bool {
 /// A gateway that listens.
 pub struct Gateway {
     process: Process,
+    /// The listener for the documents.
     pub public: SocketAddr,
-    /// None when it was told to have none.
+    /// The admin listener; none with `ADMIN_PORT=off`.
     pub admin: Option<SocketAddr>,
 }
 
 /// A gateway to be started: settings and arguments.
 pub struct Builder {
     command: Command,
+    /// Whether its lines are shown, and all kept.
+    is_quiet: bool,
 }
 
-/// The child itself, whether it listens or not; killed when dropped.
+/// The child itself, whether it listens or not; it is killed when this is dropped.
 pub struct Process {
     child: Child,
     log: Arc<Log>,
@@ -57,8 +62,11 @@ pub struct Process {
 
 /// How a child ended and what it said.
 pub struct Ended {
+    /// Its exit code; none when a signal ended it.
     pub code: Option<i32>,
+    /// Its standard output.
     pub stdout: String,
+    /// Its standard error.
     pub log: String,
 }
 
@@ -68,11 +76,12 @@ impl Gateway {
         Self::builder(api).start()
     }
 
-    /// With the settings that lead to `api`, and free ports.
+    /// With the settings for `api`, free ports, and no other variable in its environment.
+    #[must_use]
     pub fn builder(api: &FakeApi) -> Builder {
         let mut command = Command::new(binary());
         command.env_clear().stdin(Stdio::null());
-        Builder { command }
+        Builder { command, is_quiet: false }
             .set("LISTEN_ADDR", "127.0.0.1")
             .set("LISTEN_PORT", "0")
             .set("ADMIN_PORT", "0")
@@ -81,7 +90,14 @@ impl Gateway {
             .set("SA_CA_CERT_PATH", api.volume.ca())
     }
 
+    /// As [`Self::builder`], with a round every 0.2 seconds.
+    #[must_use]
+    pub fn quick(api: &FakeApi) -> Builder {
+        Self::builder(api).set("CACHE_TTL_SECONDS", "0.2")
+    }
+
     /// One GET on a connection of its own.
+    #[track_caller]
     pub fn get(&self, path: &str) -> Response {
         client::get(self.public, path)
     }
@@ -92,6 +108,7 @@ impl Gateway {
         self.process.wait()
     }
 
+    /// Waits for the end.
     pub fn wait(self) -> ExitStatus {
         self.process.wait()
     }
@@ -106,43 +123,69 @@ impl Deref for Gateway {
 }
 
 impl Builder {
-    pub fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn set(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
+    /// Takes a variable of its environment away.
+    #[must_use]
     pub fn unset(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self
     }
 
+    /// Adds an argument.
+    #[must_use]
     pub fn arg(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
     }
 
+    /// For a load: its lines are not shown, and access lines not kept.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
     /// Started by this command, which must end up in the gateway: `unshare`, or `sh` and `exec`.
+    /// Arguments that were added before are left out, those that are added later are the command's.
+    #[must_use]
     pub fn under(self, wrapper: &[&str]) -> Self {
         let mut command = Command::new(wrapper[0]);
         let variables = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         command.args(&wrapper[1..]).arg(self.command.get_program()).env_clear().envs(variables);
         command.stdin(Stdio::null());
-        Self { command }
+        Self { command, ..self }
     }
 
+    /// The command, for a program that reads the log itself.
+    #[must_use]
+    pub fn command(self) -> Command {
+        self.command
+    }
+
+    /// Starts it and does not wait.
+    #[must_use]
+    #[track_caller]
     pub fn spawn(mut self) -> Process {
         let mut child = self
             .command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("start the gateway");
-        let log = Arc::new(Log::default());
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary().display()));
+        let log = Arc::new(Log { is_quiet: self.is_quiet, ..Log::default() });
         let (stderr, writer) = (child.stderr.take().expect("stderr is piped"), Arc::clone(&log));
         thread::spawn(move || writer.read(stderr));
         Process { child, log }
     }
 
+    /// Starts it and returns once it says that it listens.
+    #[track_caller]
     pub fn start(self) -> Gateway {
         let process = self.spawn();
         let line = process.wait_for_log("listening public=");
@@ -154,6 +197,8 @@ impl Builder {
     }
 
     /// Runs it to its end, which must come soon.
+    #[must_use]
+    #[track_caller]
     pub fn run(self) -> Ended {
         self.spawn().end()
     }
@@ -162,6 +207,7 @@ impl Builder {
 impl Process {
     /// The next line with `needle` in it that no earlier wait for the same needle returned; panics
     /// when none comes soon. So a second wait is for a second event, in whatever order others come.
+    #[track_caller]
     pub fn wait_for_log(&self, needle: &str) -> String {
         self.log.wait_for(needle)
     }
@@ -172,11 +218,20 @@ impl Process {
         lines.forgotten = lines.all.len();
     }
 
+    /// When the first line with `needle` in it was read; none while there is none.
+    #[must_use]
+    pub fn logged_at(&self, needle: &str) -> Option<Instant> {
+        let lines = self.log.inner.lock().unwrap();
+        lines.all.iter().find(|(_, line)| line.contains(needle)).map(|(at, _)| *at)
+    }
+
     /// All lines so far, to assert on what is not there.
+    #[must_use]
     pub fn log(&self) -> String {
         self.log.text()
     }
 
+    /// Sends a signal: `TERM`, `INT`, …
     pub fn signal(&self, name: &str) {
         kill(name, &self.child.id().to_string());
     }
@@ -187,11 +242,14 @@ impl Process {
         kill(name, std::fs::read_to_string(children).unwrap().trim());
     }
 
+    /// Whether its standard error has ended, and so the process.
+    #[must_use]
     pub fn has_ended(&self) -> bool {
         self.log.inner.lock().unwrap().ended
     }
 
     /// Waits for the end, and reads what it said.
+    #[track_caller]
     pub fn end(mut self) -> Ended {
         self.log.wait_for_end();
         let code = self.child.wait().unwrap().code();
@@ -202,19 +260,26 @@ impl Process {
     }
 
     /// Waits for the end.
+    #[track_caller]
     pub fn wait(mut self) -> ExitStatus {
         self.log.wait_for_end();
         self.child.wait().unwrap()
     }
 
+    /// How many threads it has.
+    #[must_use]
     pub fn threads(&self) -> usize {
         self.entries("task")
     }
 
+    /// How many descriptors it has open.
+    #[must_use]
     pub fn descriptors(&self) -> usize {
         self.entries("fd")
     }
 
+    /// Which descriptors it has open.
+    #[must_use]
     pub fn descriptor_numbers(&self) -> Vec<i32> {
         let entries = std::fs::read_dir(self.proc("fd")).unwrap();
         entries
@@ -224,11 +289,14 @@ impl Process {
             .collect()
     }
 
+    /// Its process ID, or that of the command that started it.
+    #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The most memory that was resident since the start.
+    /// The most memory that was resident since the start, in KiB.
+    #[must_use]
     pub fn peak_kib(&self) -> usize {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
@@ -258,6 +326,7 @@ impl Drop for Process {
 }
 
 /// The value of `key=value` in a line of the text log; what stands in quotes is one value.
+#[must_use]
 pub fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let (mut quoted, mut escaped) = (false, false);
     let separator = |c| {
@@ -271,25 +340,18 @@ pub fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
         .map(|value| value.trim_matches('"'))
 }
 
-/// Asks again and again until `condition` holds, which must be soon: for what no line tells.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Every line of stderr since the start.
 #[derive(Default)]
 struct Log {
+    is_quiet: bool,
     inner: Mutex<Lines>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Lines {
-    all: Vec<String>,
+    /// Each with the time at which it was read.
+    all: Vec<(Instant, String)>,
     /// For each needle, the index after the line that was found last.
     found: HashMap<String, usize>,
     /// So many of the first lines are not looked at.
@@ -300,15 +362,20 @@ struct Lines {
 impl Log {
     fn read(&self, stderr: ChildStderr) {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            // By `eprintln!`, which shows it only when the test fails.
-            eprintln!("gateway: {line}");
-            self.inner.lock().unwrap().all.push(line);
+            if !self.is_quiet {
+                // By `eprintln!`, which shows it only when the test fails.
+                eprintln!("gateway: {line}");
+            } else if line.contains(" request path=") {
+                continue;
+            }
+            self.inner.lock().unwrap().all.push((Instant::now(), line));
             self.changed.notify_all();
         }
         self.inner.lock().unwrap().ended = true;
         self.changed.notify_all();
     }
 
+    #[track_caller]
     fn wait_for(&self, needle: &str) -> String {
         let lines = self.inner.lock().unwrap();
         let (mut lines, _) = self
@@ -318,12 +385,14 @@ impl Log {
         let Some(index) = lines.next(needle) else {
             // Or the panic would poison it for the thread that reads the log.
             drop(lines);
-            panic!("no log line with {needle:?}");
+            let log = if self.is_quiet { self.text() } else { String::new() };
+            panic!("no log line with {needle:?} {log}");
         };
         lines.found.insert(needle.to_owned(), index + 1);
-        lines.all[index].clone()
+        lines.all[index].1.clone()
     }
 
+    #[track_caller]
     fn wait_for_end(&self) {
         let lines = self.inner.lock().unwrap();
         let (lines, _) =
@@ -334,7 +403,8 @@ impl Log {
     }
 
     fn text(&self) -> String {
-        self.inner.lock().unwrap().all.join("\n")
+        let lines = self.inner.lock().unwrap();
+        lines.all.iter().map(|(_, line)| &**line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -342,6 +412,6 @@ impl Lines {
     fn next(&self, needle: &str) -> Option<usize> {
         let found = self.found.get(needle).copied().unwrap_or_default();
         let from = found.max(self.forgotten);
-        self.all.iter().skip(from).position(|line| line.contains(needle)).map(|n| from + n)
+        self.all.iter().skip(from).position(|(_, line)| line.contains(needle)).map(|n| from + n)
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows what a test promises.
 
+#![warn(missing_docs)]
 #![allow(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -19,3 +20,4 @@ pub mod client;
 pub mod fake_api;
 pub mod gateway;
 pub mod source;
+pub mod wait;

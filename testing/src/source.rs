@@ -12,6 +12,7 @@ use std::path::Path;
 pub struct Module {
     /// Such as `cache` for `cache.rs` or `cache/mod.rs`, and `front::lane` for `front/lane.rs`.
     pub name: String,
+    /// All of it.
     pub text: String,
     /// The text without comments and unit tests; strings stay.
     pub code: String,
@@ -22,6 +23,7 @@ pub struct Module {
 }
 
 /// All modules in `folder`, in the order of their names. Files called `tests.rs` are left out.
+#[must_use]
 pub fn modules(folder: &Path) -> Vec<Module> {
     let mut files = Vec::new();
     read(folder, "", &mut files);
@@ -191,6 +193,7 @@ fn longest(path: &str, known: &BTreeSet<String>) -> Option<String> {
 }
 
 /// The first module that leads back to itself, and the way.
+#[must_use]
 pub fn circle(modules: &[Module]) -> Option<Vec<String>> {
     let names: BTreeMap<_, _> = modules.iter().map(|it| (it.name.as_str(), &it.names)).collect();
     names.keys().find_map(|start| {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use testing::client;
 use testing::fake_api::{Answer, DISCOVERY, FakeApi, JWKS};
-use testing::gateway::{Gateway, eventually};
+use testing::gateway::Gateway;
+use testing::wait::eventually;
 
 #[test]
 fn probes_say_ok_on_both_listeners() {

@@ -15,7 +15,8 @@ use std::time::Duration;
 use crate::names::{NAME, api_called, in_a_pod};
 use crate::skip;
 use testing::fake_api::{FakeApi, JWKS};
-use testing::gateway::{self, Builder, Gateway, eventually, field};
+use testing::gateway::{self, Builder, Gateway, field};
+use testing::wait::eventually;
 
 const FULL_NAME: &str = "kubernetes.default.svc.cluster.local";
 const SEARCH: &str = "search default.svc.cluster.local svc.cluster.local cluster.local\n";

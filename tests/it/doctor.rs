@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use testing::certificates::{Pair, named, named_ca, self_signed, server, signed_by};
 use testing::fake_api::{DISCOVERY, FakeApi, JWKS, discovery, key_set};
-use testing::gateway::{Ended, Gateway, eventually};
+use testing::gateway::{Ended, Gateway};
+use testing::wait::eventually;
 
 const HOST: &str = "oidc.example.com";
 

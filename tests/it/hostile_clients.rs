@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use testing::client::{self, Client, Response};
-use testing::fake_api::{Answer, DISCOVERY, FakeApi, JWKS, SOON, large_key_set};
-use testing::gateway::{Builder, Gateway, eventually, field};
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, JWKS, large_key_set};
+use testing::gateway::{Builder, Gateway, field};
+use testing::wait::{SOON, eventually};
 
 /// What the gateway may use of the 64 MiB that it is to live in.
 const MOST_KIB: usize = 48 << 10;
@@ -108,14 +109,9 @@ fn statuses(address: SocketAddr, bytes: &[u8]) -> Vec<u16> {
     if let Err(error) = socket.read_to_end(&mut received) {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{:?}", text(bytes));
     }
-    let (mut statuses, mut rest) = (Vec::new(), text(&received));
+    let (mut statuses, mut rest) = (Vec::new(), &received[..]);
     while !rest.is_empty() {
-        let (head, body) = rest.split_once("\r\n\r\n").expect("a whole head");
-        let line = |name| head.lines().find_map(|line| line.strip_prefix(name));
-        let status = line("HTTP/1.1 ").and_then(|line| line.get(..3)?.parse().ok());
-        let length = line("Content-Length: ").map_or(0, |length| length.parse().unwrap());
-        statuses.push(status.expect("a status"));
-        rest = body.get(length..).expect("a whole body").to_owned();
+        statuses.push(Response::read(&mut rest, "GET").expect("a whole answer").status);
     }
     statuses
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use testing::client::{self, Client};
 use testing::fake_api::{self, Answer, FIRST_TOKEN, FakeApi, JWKS, key_set};
-use testing::gateway::{Gateway, eventually, field};
+use testing::gateway::{Gateway, field};
+use testing::wait::eventually;
 
 // Its filter.
 

@@ -17,13 +17,13 @@
 )]
 
 use std::env;
-use std::process::{self, Command};
+use std::process;
 use std::time::SystemTime;
 
 use serde_json::json;
 
 use testing::fake_api::{self, Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI};
-use testing::gateway;
+use testing::gateway::Gateway;
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -35,16 +35,9 @@ fn main() {
     let document = fake_api::discovery(issuer, INTERNAL_JWKS_URI);
     api.set(DISCOVERY, Answer::discovery(document));
 
-    let said = Command::new(gateway::binary())
-        .args(["export", folder])
-        .env_clear()
-        .env("ISSUER", issuer)
-        .env("UPSTREAM_HOST", api.url())
-        .env("SA_TOKEN_PATH", api.volume.token())
-        .env("SA_CA_CERT_PATH", api.volume.ca())
-        .output()
-        .expect("start the gateway (`cargo build` first)");
-    eprint!("{}{}", String::from_utf8_lossy(&said.stderr), String::from_utf8_lossy(&said.stdout));
+    let exporting = Gateway::builder(&api).quiet().set("ISSUER", issuer);
+    let ended = exporting.arg("export").arg(folder).run();
+    eprintln!("{}\n{}", ended.log, ended.stdout);
 
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({
@@ -59,5 +52,5 @@ fn main() {
     // By hand, since `exit` drops nothing.
     api.volume.remove();
     stranger.volume.remove();
-    process::exit(said.status.code().unwrap_or(1));
+    process::exit(ended.code.unwrap_or(1));
 }
