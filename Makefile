@@ -10,29 +10,29 @@ help: ## this list
 .PHONY: run
 run: ## the gateway in front of a stand-in API server: no cluster needed
 	$(CARGO) build --locked
-	$(CARGO) run --locked --quiet --example stand_in
+	$(CARGO) run --locked --quiet -p bench --bin stand_in
 
 .PHONY: test
 test: ## all tests but those that need a cluster
-	$(CARGO) test --locked
+	$(CARGO) test --locked -p kube-issuer-gateway -p testing
 
 .PHONY: lint
 lint: ## formatting, clippy and rustdoc, each warning an error
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test cluster -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: modules
 modules: ## which module of SRC (src) names which others
-	$(CARGO) run --locked --quiet --example modules -- $(or $(SRC),src)
+	$(CARGO) run --locked --quiet -p testing --bin modules -- $(or $(SRC),src)
 
 .PHONY: build
 build: ## the release binary
 	$(CARGO) build --locked --release
 
 # musl's own allocator stays: mimalloc is faster and takes several times the memory at rest. What it
-# gains and costs: CARGO=... ROUNDS=2 SECONDS_EACH=4 tests/bench/allocator.
+# gains and costs: CARGO=... ROUNDS=2 SECONDS_EACH=4 bench/allocator.
 .PHONY: static
 static: ## the release binary, fully static, for x86_64 (needs a musl target and musl-gcc)
 	$(CARGO) build --locked --release --target x86_64-unknown-linux-musl
@@ -78,7 +78,7 @@ doctor-memory: ## what doctor takes of memory beside a gateway under load in 64 
 
 .PHONY: bench
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
-	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx
+	GATEWAY=$${GATEWAY:-$(BINARY)} bench/nginx
 
 .PHONY: metrics-cost
 metrics-cost: ## what counting a request for /metrics costs, in nanoseconds
@@ -86,15 +86,15 @@ metrics-cost: ## what counting a request for /metrics costs, in nanoseconds
 
 .PHONY: rate
 rate: build ## 1,000 requests a second for the key set, for a minute: what upstream sees of them
-	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example measure rate
+	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet -p bench --bin measure rate
 
 .PHONY: outage
 outage: build ## 200 requests a second while upstream fails for two minutes and comes back
-	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example measure outage
+	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet -p bench --bin measure outage
 
 .PHONY: attack
 attack: build ## some forty attacks against the gateway in 64 MiB: what well-behaved clients get meanwhile
-	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet --example attack
+	GATEWAY=$${GATEWAY:-$(BINARY)} $(CARGO) run --locked --release --quiet -p bench --bin attack
 
 .PHONY: kind-up
 kind-up: ## a kind cluster with an https issuer and no anonymous access to the documents

@@ -228,7 +228,7 @@ impl<A: Fn(&Request<'_>, &mut dyn FnMut()) -> Answered> Pool<A> {
 /// wait for upstream.
 ///
 /// If all workers received requests, each request would wake one of them, which costs more than the
-/// answer: see `tests/bench/front`.
+/// answer: see `bench/compare`.
 struct Worker<'a> {
     inbox: &'a Inbox,
     lead: &'a Mutex<()>,

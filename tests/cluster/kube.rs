@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use testing::wait;
 
 use crate::load;
 
@@ -77,21 +78,14 @@ pub(crate) fn script(name: &str, arguments: &[&str], environment: &[(&str, &str)
     run(&mut command, "").unwrap_or_else(|error| panic!("{error}")).out
 }
 
-/// Tries until it is done; panics with the last reason when the time is over.
+/// Tries four times a second until it is done; panics with the last reason when the time is over.
 #[track_caller]
 pub(crate) fn within<T>(
     limit: Duration,
     what: &str,
-    mut attempt: impl FnMut() -> Result<T, String>,
+    attempt: impl FnMut() -> Result<T, String>,
 ) -> T {
-    let end = Instant::now() + limit;
-    loop {
-        match attempt() {
-            Ok(done) => return done,
-            Err(why) => assert!(Instant::now() < end, "{what}: not within {limit:?}: {why}"),
-        }
-        thread::sleep(Duration::from_millis(250));
-    }
+    wait::within(limit, Duration::from_millis(250), what, attempt)
 }
 
 /// A Deployment of the gateway.
@@ -258,7 +252,7 @@ impl PortForward {
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let answer = load::get_at(self.address, path).expect("an answer by port-forward");
-        (answer.status, answer.body.trim_end().to_owned())
+        (answer.status, load::text(&answer))
     }
 }
 

@@ -6,10 +6,9 @@
 //! closed while it was idle is opened anew, as any HTTP client does it; one that ends when a
 //! request is on its way has lost that request.
 
-use std::error::Error;
 use std::fmt;
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -17,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
+use testing::client::{CLOSE, Connection, Response};
+use testing::fake_api::{DISCOVERY, JWKS};
 
-pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
-pub(crate) const JWKS: &str = "/openid/v1/jwks";
 /// Of tests/kind/cluster.yaml.
 pub(crate) const ISSUER: &str = "https://issuer.example.test";
 /// The fixed `NodePort`, which kind brings to the loopback address.
@@ -45,148 +44,68 @@ const THREADS: u32 = 10;
 /// For a whole exchange: what takes longer is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection that may be kept.
-pub(crate) struct Connection {
-    stream: TcpStream,
-}
-
-/// A whole answer.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) content_type: String,
-    pub(crate) body: String,
-    /// Whether the gateway said that it closes the connection.
-    close: bool,
-}
-
-/// One GET of a connection of its own.
-pub(crate) fn get(path: &str) -> io::Result<Answer> {
+/// One GET on a connection of its own.
+pub(crate) fn get(path: &str) -> io::Result<Response> {
     get_at(NODE_PORT, path)
 }
 
-pub(crate) fn get_at(address: SocketAddr, path: &str) -> io::Result<Answer> {
-    Connection::open(address)?.get(path, true)
+pub(crate) fn get_at(address: SocketAddr, path: &str) -> io::Result<Response> {
+    ask(&mut connect(address)?, path, &[CLOSE])
 }
 
-impl Connection {
-    pub(crate) fn to_the_node_port() -> io::Result<Self> {
-        Self::open(NODE_PORT)
-    }
-
-    fn open(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        let source = Ipv4Addr::new(127, 0, 1, SOURCE.load(Ordering::Relaxed).max(1));
-        // Where only 127.0.0.1 is this machine's (macOS), all come from there.
-        drop(socket.bind(&SocketAddr::from((source, 0)).into()));
-        socket.connect_timeout(&address.into(), PATIENCE)?;
-        socket.set_tcp_nodelay(true)?;
-        Ok(Self { stream: socket.into() })
-    }
-
-    pub(crate) fn get(&mut self, path: &str, last: bool) -> io::Result<Answer> {
-        let close = if last { "Connection: close\r\n" } else { "" };
-        let head = format!("GET {path} HTTP/1.1\r\nHost: issuer.example.test\r\n{close}\r\n");
-        self.stream.set_write_timeout(Some(PATIENCE))?;
-        self.stream.write_all(head.as_bytes())?;
-        self.read(Instant::now() + PATIENCE)
-    }
-
-    fn read(&mut self, deadline: Instant) -> io::Result<Answer> {
-        let mut bytes = Vec::new();
-        let mut buffer = [0; 4096];
-        loop {
-            if let Some(answer) = Answer::parse(&bytes)? {
-                return Ok(answer);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            match self.stream.read(&mut buffer)? {
-                0 => return Err(wrong(format!("the end after {} bytes", bytes.len()))),
-                count => bytes.extend_from_slice(&buffer[..count]),
-            }
-        }
-    }
-
-    /// Whether the other side has ended it, seen before anything is sent.
-    fn has_ended(&self) -> bool {
-        let silent = || match self.stream.peek(&mut [0]) {
-            Ok(_) => false,
-            Err(error) => error.kind() == ErrorKind::WouldBlock,
-        };
-        let switch = |nonblocking| self.stream.set_nonblocking(nonblocking).is_ok();
-        !(switch(true) && silent() && switch(false))
-    }
+pub(crate) fn connect_to_the_node_port() -> io::Result<Connection> {
+    connect(NODE_PORT)
 }
 
-impl Answer {
-    /// None while it is not whole.
-    fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
-        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
-            return Ok(None);
-        };
-        let head = std::str::from_utf8(&bytes[..end]).map_err(wrong)?;
-        let mut lines = head.split("\r\n");
-        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
-        let status =
-            status.and_then(|rest| rest.get(..3)).ok_or_else(|| wrong("no status line"))?;
-        let header = |name: &str| {
-            lines
-                .clone()
-                .filter_map(|line| line.split_once(": "))
-                .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then(|| value.to_owned()))
-        };
-        let length = header("Content-Length").ok_or_else(|| wrong("no Content-Length"))?;
-        let body = &bytes[end + 4..];
-        let length: usize = length.parse().map_err(wrong)?;
-        if body.len() > length {
-            return Err(wrong("more than Content-Length"));
-        }
-        if body.len() < length {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            status: status.parse().map_err(wrong)?,
-            content_type: header("Content-Type").unwrap_or_default(),
-            close: header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close")),
-            body: std::str::from_utf8(body).map_err(wrong)?.to_owned(),
-        }))
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_default()
-    }
-
-    /// Whether it is the document of this path, as this cluster's relying parties need it.
-    fn check(&self, path: &str) -> io::Result<()> {
-        let json = self.json();
-        let good = match path {
-            DISCOVERY => {
-                self.content_type == "application/json"
-                    && json["issuer"] == ISSUER
-                    && json["jwks_uri"] == format!("{ISSUER}{JWKS}")
-            }
-            _ => {
-                self.content_type == "application/jwk-set+json"
-                    && json["keys"].as_array().is_some_and(|keys| !keys.is_empty())
-                    && json["keys"]
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .all(|key| key["kid"].is_string())
-            }
-        };
-        if self.status == 200 && good {
-            return Ok(());
-        }
-        Err(wrong(format!("{} {}", self.status, self.body.lines().next().unwrap_or_default())))
-    }
+fn connect(address: SocketAddr) -> io::Result<Connection> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    let source = Ipv4Addr::new(127, 0, 1, SOURCE.load(Ordering::Relaxed).max(1));
+    // Where only 127.0.0.1 is this machine's (macOS), all come from there.
+    drop(socket.bind(&SocketAddr::from((source, 0)).into()));
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    Connection::over(socket.into())
 }
 
-fn wrong(what: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
-    io::Error::other(what)
+/// One GET on this connection.
+pub(crate) fn ask(
+    connection: &mut Connection,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<Response> {
+    connection.request("GET", path, headers, Instant::now() + PATIENCE)
+}
+
+/// The body of an answer; null when it is not JSON.
+pub(crate) fn json(answer: &Response) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+/// The body of an answer as text.
+pub(crate) fn text(answer: &Response) -> String {
+    String::from_utf8_lossy(&answer.body).trim_end().to_owned()
+}
+
+/// Whether the answer is the document of this path, as this cluster's relying parties need it.
+fn check(answer: &Response, path: &str) -> io::Result<()> {
+    let (json, content_type) = (json(answer), answer.header("Content-Type"));
+    let good = match path {
+        DISCOVERY => {
+            content_type == Some("application/json")
+                && json["issuer"] == ISSUER
+                && json["jwks_uri"] == format!("{ISSUER}{JWKS}")
+        }
+        _ => {
+            content_type == Some("application/jwk-set+json")
+                && json["keys"].as_array().is_some_and(|keys| {
+                    !keys.is_empty() && keys.iter().all(|key| key["kid"].is_string())
+                })
+        }
+    };
+    if answer.status == 200 && good {
+        return Ok(());
+    }
+    let line = text(answer).lines().next().unwrap_or_default().to_owned();
+    Err(io::Error::other(format!("{} {line}", answer.status)))
 }
 
 /// A request that got no whole correct answer.
@@ -325,21 +244,21 @@ impl Sender {
 
     fn exchange(&mut self, path: &str) -> io::Result<()> {
         if !self.keep {
-            return Connection::to_the_node_port()?.get(path, true)?.check(path);
+            return check(&get(path)?, path);
         }
         let mut connection = match self.kept.take() {
             Some(kept) if !kept.has_ended() => kept,
             was => {
                 self.outcome.reopened += usize::from(was.is_some());
-                Connection::to_the_node_port()?
+                connect_to_the_node_port()?
             }
         };
-        let answer = connection.get(path, false)?;
-        if answer.close {
+        let answer = ask(&mut connection, path, &[])?;
+        if answer.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             self.outcome.reopened += 1;
         } else {
             self.kept = Some(connection);
         }
-        answer.check(path)
+        check(&answer, path)
     }
 }

@@ -3,9 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::client;
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, JWKS};
-use crate::gateway::{Gateway, eventually};
+use testing::client;
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, JWKS};
+use testing::gateway::Gateway;
+use testing::wait::eventually;
 
 #[test]
 fn probes_say_ok_on_both_listeners() {

@@ -1,15 +1,11 @@
 //! When the API server is asked, and what is served meanwhile.
 
-use crate::client::{self, Client};
-use crate::fake_api::{
-    Answer, DISCOVERY, FIRST_TOKEN, FakeApi, INTERNAL_JWKS_URI, JWKS, SOON, discovery,
+use testing::client::{self, Client};
+use testing::fake_api::{
+    Answer, DISCOVERY, FIRST_TOKEN, FakeApi, INTERNAL_JWKS_URI, JWKS, discovery,
 };
-use crate::gateway::{Builder, Gateway, eventually};
-
-/// Refreshes several times a second.
-fn quick(api: &FakeApi) -> Builder {
-    Gateway::builder(api).set("CACHE_TTL_SECONDS", "0.2")
-}
+use testing::gateway::{Builder, Gateway};
+use testing::wait::{SOON, eventually};
 
 /// Fetches at the start and then, as far as a test is concerned, never again.
 fn once(api: &FakeApi) -> Builder {
@@ -26,7 +22,7 @@ fn fifty_cold_clients_cause_one_fetch() {
     let gateway = once(&api).set("WORKERS", "64").start();
     let mut clients: Vec<_> = (0..50).map(|_| Client::connect(gateway.public)).collect();
     for client in &mut clients {
-        client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
+        client.ask(JWKS);
     }
     // Asked for by the gateway itself at the start, or by the first client.
     assert!(api.wait_until(SOON, |requests| !requests.is_empty()));
@@ -46,7 +42,7 @@ fn a_client_that_goes_away_cancels_nothing() {
     api.set_both(&Answer::Hang);
     let gateway = once(&api).start();
     let mut client = Client::connect(gateway.public);
-    client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
+    client.ask(JWKS);
     drop(client);
 
     api.set_good();
@@ -75,7 +71,7 @@ fn cached_requests_never_reach_the_api_server() {
 #[test]
 fn both_documents_are_refreshed_without_being_asked_for() {
     let api = FakeApi::start();
-    let _gateway = quick(&api).start();
+    let _gateway = Gateway::quick(&api).start();
 
     api.wait_for_count(JWKS, 5);
 
@@ -85,7 +81,7 @@ fn both_documents_are_refreshed_without_being_asked_for() {
 #[test]
 fn each_round_has_one_connection_of_its_own() {
     let api = FakeApi::start();
-    let _gateway = quick(&api).start();
+    let _gateway = Gateway::quick(&api).start();
 
     api.wait_for_count(JWKS, 5);
 
@@ -102,7 +98,7 @@ fn each_round_has_one_connection_of_its_own() {
 #[test]
 fn refreshing_leaves_neither_threads_nor_descriptors_behind() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     api.wait_for_count(JWKS, 3);
     let (threads, descriptors) = (gateway.threads(), gateway.descriptors());
 
@@ -124,7 +120,7 @@ fn refreshing_leaves_neither_threads_nor_descriptors_behind() {
 #[test]
 fn a_new_key_is_served_and_told_of() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("KEY_GRACE_SECONDS", "0.5").start();
+    let gateway = Gateway::quick(&api).set("KEY_GRACE_SECONDS", "0.5").start();
     let old = gateway.get(JWKS);
     let old_kid = api.kid();
     gateway.wait_for_log(&format!("signing key added kid={old_kid}"));
@@ -143,7 +139,7 @@ fn a_new_key_is_served_and_told_of() {
 #[test]
 fn a_new_discovery_document_is_served_with_its_paths() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     gateway.wait_for_log("document changed document=discovery");
     assert_eq!(gateway.get(&format!("/new{JWKS}")).status, 404);
 
@@ -158,7 +154,7 @@ fn a_new_discovery_document_is_served_with_its_paths() {
 #[test]
 fn documents_that_stay_the_same_are_told_of_once() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
 
     api.wait_for_count(JWKS, 5);
 
@@ -170,7 +166,7 @@ fn documents_that_stay_the_same_are_told_of_once() {
 #[test]
 fn an_outage_is_not_seen_by_clients_and_its_end_is() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     let before = gateway.get(JWKS);
 
     api.go_down();
@@ -194,7 +190,7 @@ fn an_outage_is_not_seen_by_clients_and_its_end_is() {
 #[test]
 fn a_copy_is_not_served_for_longer_than_max_stale() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("MAX_STALE_SECONDS", "1").start();
+    let gateway = Gateway::quick(&api).set("MAX_STALE_SECONDS", "1").start();
     assert_eq!(gateway.get(JWKS).status, 200);
 
     api.go_down();
@@ -218,7 +214,7 @@ fn a_copy_is_not_served_for_longer_than_max_stale() {
 #[test]
 fn a_stale_copy_is_not_to_be_kept_by_clients() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("CLIENT_CACHE_TTL_SECONDS", "1").start();
+    let gateway = Gateway::quick(&api).set("CLIENT_CACHE_TTL_SECONDS", "1").start();
     assert_eq!(gateway.get(JWKS).status, 200);
     api.go_down();
 
@@ -233,7 +229,7 @@ fn the_log_tells_a_hit_from_a_wait() {
     let gateway = once(&api).set("WORKERS", "2").start();
     let mut clients = [Client::connect(gateway.public), Client::connect(gateway.public)];
     for client in &mut clients {
-        client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
+        client.ask(JWKS);
     }
     gateway.wait_for_log("request path=/openid/v1/jwks status=502 cache_hit=false");
 

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::fake_api::{FakeApi, JWKS};
-use crate::gateway::{self, Builder, Gateway, eventually, field};
 use crate::names::{NAME, api_called, in_a_pod};
 use crate::skip;
+use testing::fake_api::{FakeApi, JWKS};
+use testing::gateway::{self, Builder, Gateway, field};
+use testing::wait::eventually;
 
 const FULL_NAME: &str = "kubernetes.default.svc.cluster.local";
 const SEARCH: &str = "search default.svc.cluster.local svc.cluster.local cluster.local\n";

@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::fake_api::{DISCOVERY, FakeApi, JWKS, discovery, key_set};
-use crate::gateway::{Ended, Gateway, binary, eventually};
-use crate::tls::{Pair, named, named_ca, self_signed, server, signed_by};
+use testing::certificates::{Pair, named, named_ca, self_signed, server, signed_by};
+use testing::fake_api::{DISCOVERY, FakeApi, JWKS, discovery, key_set};
+use testing::gateway::{Ended, Gateway, binary};
+use testing::wait::eventually;
 
 const HOST: &str = "oidc.example.com";
 
@@ -310,8 +310,7 @@ impl ResolvesServerCert for ByVersion {
 fn certified(pair: &Pair) -> Arc<CertifiedKey> {
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.key.serialize_der()));
     let key = aws_lc_rs::default_provider().key_provider.load_private_key(key).unwrap();
-    let certificate = CertificateDer::from_pem_slice(pair.pem.as_bytes()).unwrap();
-    Arc::new(CertifiedKey::new(vec![certificate], key))
+    Arc::new(CertifiedKey::new(vec![pair.der.clone()], key))
 }
 
 #[test]
@@ -523,7 +522,7 @@ fn by_url_it_asks_the_service_and_no_other_host() {
 fn in_a_pod_it_checks_token_ca_and_api_server_first() {
     let api = FakeApi::start();
     let inside =
-        |builder: crate::gateway::Builder| builder.arg("doctor").set("ADMIN_PORT", "1").run();
+        |builder: testing::gateway::Builder| builder.arg("doctor").set("ADMIN_PORT", "1").run();
     let ended = inside(Gateway::builder(&api));
     for expected in [
         "ok       settings",

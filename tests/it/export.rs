@@ -10,10 +10,10 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::fake_api::{
+use testing::fake_api::{
     Answer, DISCOVERY, FakeApi, ISSUER, JWKS, discovery, key_set, large_key_set,
 };
-use crate::gateway::{Builder, Ended, Gateway, Process};
+use testing::gateway::{Builder, Ended, Gateway, Process};
 
 const DISCOVERY_FILE: &str = ".well-known/openid-configuration";
 const JWKS_FILE: &str = "openid/v1/jwks";

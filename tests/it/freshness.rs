@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, JWKS, SOON, discovery};
-use crate::gateway::{Builder, Gateway, eventually, field};
+use testing::client::Client;
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, JWKS, discovery};
+use testing::gateway::{Builder, Gateway, field};
+use testing::wait::{SOON, eventually};
 
 /// A fifth of a second is how long a request waits; the rest is for a loaded machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -66,7 +67,7 @@ fn fifteen_that_ask_in_the_same_moment_get_the_new_key() {
         until_the_copy_is_old();
         api.rotate_key();
         for client in &mut clients {
-            client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
+            client.ask(JWKS);
         }
         let kid = api.kid();
         let answers: Vec<_> = clients.iter_mut().map(|client| client.read("GET")).collect();

@@ -1,7 +1,7 @@
 //! No client can take the gateway down: what hostile ones are answered, what they cost, and that
 //! well-behaved ones are served meanwhile.
 //!
-//! The same attacks, longer and measured, are `examples/attack.rs`. Nothing here is timed.
+//! The same attacks, longer and measured, are `bench/src/bin/attack.rs`. Nothing here is timed.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::client::{self, Client, Response};
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, JWKS, SOON, large_key_set};
-use crate::gateway::{Builder, Gateway, eventually, field};
+use testing::client::{self, Client, Response};
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, JWKS, large_key_set};
+use testing::gateway::{Builder, Gateway, field};
+use testing::wait::{SOON, eventually};
 
 /// What the gateway may use of the 64 MiB that it is to live in.
 const MOST_KIB: usize = 48 << 10;
@@ -108,14 +109,9 @@ fn statuses(address: SocketAddr, bytes: &[u8]) -> Vec<u16> {
     if let Err(error) = socket.read_to_end(&mut received) {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{:?}", text(bytes));
     }
-    let (mut statuses, mut rest) = (Vec::new(), text(&received));
+    let (mut statuses, mut rest) = (Vec::new(), &received[..]);
     while !rest.is_empty() {
-        let (head, body) = rest.split_once("\r\n\r\n").expect("a whole head");
-        let line = |name| head.lines().find_map(|line| line.strip_prefix(name));
-        let status = line("HTTP/1.1 ").and_then(|line| line.get(..3)?.parse().ok());
-        let length = line("Content-Length: ").map_or(0, |length| length.parse().unwrap());
-        statuses.push(status.expect("a status"));
-        rest = body.get(length..).expect("a whole body").to_owned();
+        statuses.push(Response::read(&mut rest, "GET").expect("a whole answer").status);
     }
     statuses
 }

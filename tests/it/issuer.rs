@@ -2,15 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, discovery};
-use crate::gateway::{Builder, Gateway, eventually, field};
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, discovery};
+use testing::gateway::{Gateway, field};
+use testing::wait::eventually;
 
 const OTHER: &str = "https://other.example";
-
-/// Refreshes several times a second.
-fn quick(api: &FakeApi) -> Builder {
-    Gateway::builder(api).set("CACHE_TTL_SECONDS", "0.2")
-}
 
 fn set_issuer(api: &FakeApi, issuer: &str) {
     api.set(DISCOVERY, Answer::discovery(discovery(issuer, INTERNAL_JWKS_URI)));
@@ -52,7 +48,7 @@ fn an_issuer_must_be_an_https_url_without_query_and_fragment() {
 #[test]
 fn the_issuer_that_is_expected_is_no_news() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("ISSUER", ISSUER).start();
+    let gateway = Gateway::quick(&api).set("ISSUER", ISSUER).start();
     eventually("healthy", || gateway.get("/healthz").status == 200);
     api.wait_for_more(JWKS, 3);
     assert_eq!(lines(&gateway, " ERROR "), [""; 0]);
@@ -67,7 +63,7 @@ fn another_issuer_is_an_error_that_is_served_and_unhealthy() {
         ("https://Issuer.example", "--service-account-issuer"),
     ] {
         let api = FakeApi::start();
-        let gateway = quick(&api).set("ISSUER", expected).start();
+        let gateway = Gateway::quick(&api).set("ISSUER", expected).start();
         let line = gateway.wait_for_log("the issuer is not ISSUER");
         assert!(line.contains(" ERROR ") && line.contains(hint), "{line}");
         assert_eq!(field(&line, "expected"), Some(expected));
@@ -94,7 +90,7 @@ fn another_issuer_is_an_error_that_is_served_and_unhealthy() {
 fn a_slash_that_issuer_lacks_is_pointed_at_too() {
     let api = FakeApi::start();
     set_issuer(&api, "https://issuer.example/");
-    let gateway = quick(&api).set("ISSUER", ISSUER).start();
+    let gateway = Gateway::quick(&api).set("ISSUER", ISSUER).start();
     let line = gateway.wait_for_log("the issuer is not ISSUER");
     assert!(line.contains("the slash at the end: add it to ISSUER"), "{line}");
 }
@@ -127,7 +123,7 @@ fn with_issuer_its_path_is_known_before_the_first_fetch() {
 #[test]
 fn an_issuer_that_changes_is_a_warning_with_both() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     assert_eq!(gateway.get(DISCOVERY).status, 200);
     set_issuer(&api, OTHER);
     let line = gateway.wait_for_log("issuer changed");
@@ -141,7 +137,7 @@ fn an_issuer_that_changes_is_a_warning_with_both() {
 #[test]
 fn an_issuer_that_comes_and_goes_is_one_warning_and_not_one_each_round() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     assert_eq!(gateway.get(DISCOVERY).status, 200);
     serve_in_turn(&api, &gateway, &[OTHER, ISSUER, OTHER, ISSUER, OTHER, ISSUER]);
     let warnings = lines(&gateway, " WARN ");
@@ -155,7 +151,7 @@ fn an_issuer_that_comes_and_goes_is_one_warning_and_not_one_each_round() {
 #[test]
 fn an_issuer_that_comes_and_goes_is_one_error_where_another_is_expected() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("ISSUER", ISSUER).start();
+    let gateway = Gateway::quick(&api).set("ISSUER", ISSUER).start();
     assert_eq!(gateway.get(DISCOVERY).status, 200);
     serve_in_turn(&api, &gateway, &[OTHER, ISSUER, OTHER, ISSUER, OTHER]);
     eventually("unhealthy", || gateway.get("/healthz").text() == "unhealthy: issuer-mismatch\n");
@@ -167,7 +163,7 @@ fn an_issuer_that_comes_and_goes_is_one_error_where_another_is_expected() {
 #[test]
 fn a_key_that_is_new_is_a_line_while_issuers_come_and_go() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     assert_eq!(gateway.get(DISCOVERY).status, 200);
     serve_in_turn(&api, &gateway, &[OTHER, ISSUER, OTHER]);
     // In one round: the issuer that was there before, and a new key.
@@ -181,7 +177,7 @@ fn an_issuer_that_cannot_be_published_is_not_said_to_be_served() {
     let api = FakeApi::start();
     let url = "https://issuer.example/openid/v1/jwks";
     api.set(DISCOVERY, Answer::discovery(discovery(ISSUER, url)));
-    let gateway = quick(&api).set("ISSUER", ISSUER).set("JWKS_URI", "upstream").start();
+    let gateway = Gateway::quick(&api).set("ISSUER", ISSUER).set("JWKS_URI", "upstream").start();
     assert_eq!(gateway.get(DISCOVERY).status, 200);
     api.set(DISCOVERY, Answer::discovery(discovery(OTHER, "http://other.example/keys")));
     gateway.wait_for_log("reason=bad-document");
@@ -196,7 +192,7 @@ fn a_key_that_comes_and_goes_is_one_warning_and_not_one_each_round() {
     let set = |keys: &[Value]| Answer::jwks(json!({ "keys": keys }).to_string());
     api.set(JWKS, set(&[key("a")]));
     for grace in ["0", "300"] {
-        let gateway = quick(&api).set("KEY_GRACE_SECONDS", grace).start();
+        let gateway = Gateway::quick(&api).set("KEY_GRACE_SECONDS", grace).start();
         gateway.wait_for_log("signing key added kid=a");
         for _ in 0..4 {
             for keys in [&[key("a"), key("b")][..], &[key("a")]] {
@@ -257,7 +253,7 @@ fn a_new_token_that_does_not_match_causes_one_round_more() {
 fn a_round_more_brings_the_key_of_a_new_token() {
     let api = FakeApi::start();
     give_token(&api, &json!({"iss": ISSUER, "iat": 1}));
-    let gateway = quick(&api).set("RUST_LOG", "debug").start();
+    let gateway = Gateway::quick(&api).set("RUST_LOG", "debug").start();
     gateway.wait_for_log("own token verified");
     let old_set = api.jwks();
     api.rotate_key();
@@ -276,7 +272,7 @@ fn a_token_that_is_no_issuers_is_not_checked_and_said_once() {
         if let Some(claims) = claims {
             give_token(&api, &claims);
         }
-        let gateway = quick(&api).start();
+        let gateway = Gateway::quick(&api).start();
         let line = gateway.wait_for_log("own token is not checked");
         assert!(line.contains(" INFO "), "{line}");
         api.wait_for_more(JWKS, 4);

@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
 
-use crate::client::{self, Client};
-use crate::fake_api::{self, Answer, FIRST_TOKEN, FakeApi, JWKS, key_set};
-use crate::gateway::{Gateway, eventually, field};
+use testing::client::{self, Client};
+use testing::fake_api::{self, Answer, FIRST_TOKEN, FakeApi, JWKS, key_set};
+use testing::gateway::{Gateway, field};
+use testing::wait::eventually;
 
 // Its filter.
 

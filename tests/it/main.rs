@@ -15,11 +15,6 @@
     reason = "helpers of tests, which clippy.toml does not know for tests, may fail loudly too"
 )]
 
-mod fake_api;
-mod gateway;
-mod client;
-mod source;
-
 mod startup;
 mod log;
 mod issuer;

@@ -10,12 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::client::{self, Client};
-use crate::fake_api::{
+use crate::skip;
+use testing::client::{self, Client};
+use testing::fake_api::{
     Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, discovery, key_set, large_key_set,
 };
-use crate::gateway::{Builder, Gateway, eventually};
-use crate::skip;
+use testing::gateway::Gateway;
+use testing::wait::eventually;
 
 const PREFIX: &str = "kube_issuer_gateway_";
 
@@ -50,11 +51,6 @@ impl Scrape {
     fn find(&self, series: &str) -> Option<f64> {
         self.samples.get(&format!("{PREFIX}{series}")).copied()
     }
-}
-
-/// Refreshes several times a second.
-fn quick(api: &FakeApi) -> Builder {
-    Gateway::builder(api).set("CACHE_TTL_SECONDS", "0.2")
 }
 
 #[track_caller]
@@ -133,7 +129,7 @@ fn prometheus_has_nothing_to_say_against_the_page() {
         return skip("promtool is not installed");
     }
     let api = FakeApi::start();
-    let gateway = quick(&api).set("KEY_GRACE_SECONDS", "0").start();
+    let gateway = Gateway::quick(&api).set("KEY_GRACE_SECONDS", "0").start();
     // A kid may be any text.
     let odd = r#"{"kty":"RSA","kid":"a\"b\\c\nd\u001b[31m\u202e{},=é","n":"AQAB","e":"AQAB"}"#;
     let odd = [odd.to_owned(), odd.replace("a\\\"b", "x")];
@@ -246,7 +242,7 @@ fn requests_are_counted_by_route_method_and_status() {
 #[test]
 fn fetches_are_counted_by_outcome_and_a_copy_has_an_age() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("MAX_STALE_SECONDS", "3").start();
+    let gateway = Gateway::quick(&api).set("MAX_STALE_SECONDS", "3").start();
     first_round(&gateway);
     let scrape = Scrape::of(&gateway);
     assert_eq!(scrape.value("ready"), 1.0);
@@ -283,7 +279,7 @@ fn fetches_are_counted_by_outcome_and_a_copy_has_an_age() {
 #[test]
 fn in_an_outage_both_documents_fail_though_one_is_asked_for() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     first_round(&gateway);
     api.go_down();
     for document in ["discovery", "jwks"] {
@@ -314,7 +310,7 @@ fn before_the_first_fetch_there_is_no_age_and_nothing_is_available() {
 #[test]
 fn each_key_has_the_time_since_which_it_was_seen_and_a_rotation_is_a_change() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("KEY_GRACE_SECONDS", "300").start();
+    let gateway = Gateway::quick(&api).set("KEY_GRACE_SECONDS", "300").start();
     first_round(&gateway);
     let seen =
         |kid: &str| format!(r#"key_first_seen_timestamp_seconds{{algorithm="ES256",kid="{kid}"}}"#);
@@ -369,7 +365,7 @@ fn a_key_set_of_any_size_makes_a_page_that_ends() {
 #[test]
 fn each_pair_of_kid_and_algorithm_has_a_series() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("KEY_GRACE_SECONDS", "0").start();
+    let gateway = Gateway::quick(&api).set("KEY_GRACE_SECONDS", "0").start();
     first_round(&gateway);
     let key =
         |kid: &str, alg: &str, x| format!(r#"{{"kty":"EC","kid":"{kid}","alg":"{alg}","x":{x}}}"#);
@@ -388,7 +384,7 @@ fn each_pair_of_kid_and_algorithm_has_a_series() {
 #[test]
 fn api_servers_that_disagree_are_told_from_a_change() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     first_round(&gateway);
     let first = api.jwks();
     api.rotate_key();
@@ -433,7 +429,7 @@ fn another_issuer_and_the_own_token_are_seen() {
         api.volume.write(&token, &api.ca_pem());
     };
     token(ISSUER);
-    let gateway = quick(&api).set("ISSUER", ISSUER).start();
+    let gateway = Gateway::quick(&api).set("ISSUER", ISSUER).start();
     eventually("verified", || is(&gateway, "verified"));
     assert_eq!(Scrape::of(&gateway).value("issuer_mismatch"), 0.0);
     token("https://other.example");

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use rcgen::CertificateParams;
+use testing::certificates::self_signed;
+use testing::fake_api::{FakeApi, JWKS};
+use testing::gateway::{self, Builder, Gateway, field};
 
-use crate::fake_api::{FakeApi, JWKS};
-use crate::gateway::{self, Builder, Gateway, field};
-use crate::tls::{api, self_signed};
+use crate::tls::api;
 
 pub(crate) const NAME: &str = "kubernetes.default.svc";
 

@@ -8,11 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::client::{self, Client, Response};
-use crate::fake_api::{
+use testing::client::{self, Client, Response};
+use testing::fake_api::{
     Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, UPSTREAM_TEXT, discovery, key_set,
 };
-use crate::gateway::{Gateway, field};
+use testing::gateway::{Gateway, field};
 
 /// The value of `Access-Control-…`, `Allow` and the like as a sorted list.
 fn list(response: &Response, name: &str) -> Vec<String> {

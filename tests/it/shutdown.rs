@@ -1,19 +1,21 @@
 //! How the gateway ends.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::RawFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::client::{self, Client};
-use crate::fake_api::{Answer, FakeApi, JWKS, SOON};
-use crate::gateway::{Builder, Gateway, eventually};
 use crate::skip;
+use testing::client::{self, Client, Connection, Response};
+use testing::fake_api::{Answer, FakeApi, JWKS};
+use testing::gateway::{Builder, Gateway};
+use testing::wait::{SOON, eventually};
 
 /// Goes on serving after a signal for so many seconds.
 fn with_delay(api: &FakeApi, seconds: &str) -> Builder {
@@ -132,7 +134,7 @@ fn what_is_under_way_is_finished() {
         with_delay(&api, "0").set("WORKERS", "2").set("UPSTREAM_TIMEOUT_SECONDS", "60").start();
     let mut clients = [Client::connect(gateway.public), Client::connect(gateway.public)];
     for client in &mut clients {
-        client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
+        client.ask(JWKS);
     }
     gateway.wait_for_log("request path=/openid/v1/jwks status=502");
 
@@ -157,7 +159,7 @@ fn what_never_finishes_is_given_up_after_the_timeout() {
         .start();
     let mut clients = [Client::connect(gateway.public), Client::connect(gateway.public)];
     for client in &mut clients {
-        client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
+        client.ask(JWKS);
     }
     gateway.wait_for_log("request path=/openid/v1/jwks status=502");
 
@@ -214,13 +216,10 @@ fn without_descriptors_it_is_never_deaf() {
 
 /// Whether `/livez` is answered, as far as can be told without a failing test.
 fn lives(address: SocketAddr) -> bool {
-    let mut answer = [0; 12];
-    TcpStream::connect(address).is_ok_and(|mut client| {
-        client.set_read_timeout(Some(SOON / 10)).unwrap();
-        client.write_all(b"GET /livez HTTP/1.1\r\nHost: g\r\n\r\n").is_ok()
-            && client.read_exact(&mut answer).is_ok()
-            && answer == *b"HTTP/1.1 200"
-    })
+    let deadline = Instant::now() + SOON / 10;
+    let mut connection = Connection::open(address, deadline);
+    let answer = connection.as_mut().map(|it| it.request("GET", "/livez", &[], deadline));
+    matches!(answer, Ok(Ok(Response { status: 200, .. })))
 }
 
 /// The sockets of the gateway, as another process with its rights can have them; none where this

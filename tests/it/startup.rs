@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use serde_json::Value;
 
-use crate::client;
-use crate::fake_api::{Answer, FakeApi, JWKS};
-use crate::gateway::{Gateway, field};
+use testing::client;
+use testing::fake_api::{Answer, FakeApi, JWKS};
+use testing::gateway::{Gateway, field};
 
 #[test]
 fn each_bad_value_is_named_and_ends_it_with_2() {

@@ -2,13 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::client;
-use crate::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS};
-use crate::gateway::{Builder, Gateway, eventually};
-
-fn quick(api: &FakeApi) -> Builder {
-    Gateway::builder(api).set("CACHE_TTL_SECONDS", "0.2")
-}
+use testing::client;
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS};
+use testing::gateway::Gateway;
+use testing::wait::eventually;
 
 fn status(gateway: &Gateway) -> Value {
     let response = client::get(gateway.admin.unwrap(), "/status");
@@ -40,7 +37,7 @@ fn problems(status: &Value) -> Vec<String> {
 #[test]
 fn it_says_what_is_served_and_with_which_settings() {
     let api = FakeApi::start();
-    let gateway = quick(&api).set("LOG_FORMAT", "text").set("WORKERS", "3").start();
+    let gateway = Gateway::quick(&api).set("LOG_FORMAT", "text").set("WORKERS", "3").start();
     first_round(&gateway);
     let status = status(&gateway);
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
@@ -91,7 +88,7 @@ fn what_is_wrong_is_said_in_the_words_of_the_502_and_nothing_of_upstream_is() {
     for (name, fails, expected) in cases {
         let api = FakeApi::start();
         let token = std::fs::read_to_string(api.volume.token()).unwrap();
-        let gateway = quick(&api).start();
+        let gateway = Gateway::quick(&api).start();
         first_round(&gateway);
         fails(&api);
         eventually(name, || problems(&status(&gateway)) == expected);
@@ -109,7 +106,7 @@ fn what_is_wrong_is_said_in_the_words_of_the_502_and_nothing_of_upstream_is() {
 #[test]
 fn several_things_can_be_wrong_at_once() {
     let api = FakeApi::start();
-    let gateway = quick(&api)
+    let gateway = Gateway::quick(&api)
         .set("MAX_STALE_SECONDS", "1")
         .set("ISSUER", "https://other.example")
         .set("SHUTDOWN_DELAY_SECONDS", "60")
@@ -148,7 +145,7 @@ fn what_is_known_is_said_while_the_round_goes_on() {
 #[test]
 fn a_key_that_is_served_only_for_the_grace_is_told_from_the_others() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     first_round(&gateway);
     let old = api.kid();
     api.rotate_key();
@@ -171,7 +168,7 @@ fn what_is_overdue_for_renewal_is_a_problem() {
     let token = api.sign(&claims);
     api.accept_tokens(&[&token]);
     api.volume.write(&token, &api.ca_pem());
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     eventually("overdue", || problems(&status(&gateway)) == ["token-not-renewed"]);
     // It still works.
     assert_eq!(status(&gateway)["healthy"], true);
@@ -186,7 +183,7 @@ fn the_documentation_shows_the_members_that_are_there() {
 
     let api = FakeApi::start();
     api.set(JWKS, Answer::Status(403));
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     eventually("forbidden", || problems(&status(&gateway)) == ["forbidden jwks"]);
     let forbidden = status(&gateway);
     api.set_good();

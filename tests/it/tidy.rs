@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::fake_api::FakeApi;
-use crate::gateway::Gateway;
-use crate::source::{self, Module};
+use testing::fake_api::FakeApi;
+use testing::gateway::Gateway;
+use testing::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
 const READING_ORDER: [(&str, &str); 78] = [

@@ -9,109 +9,29 @@ use std::thread;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384,
-    PKCS_ECDSA_P521_SHA512, SerialNumber, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512,
+    SerialNumber, date_time_ymd,
 };
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs::{self, kx_group};
-use rustls::crypto::{CryptoProvider, SupportedKxGroup};
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 
-use crate::fake_api::{Answer, FIRST_TOKEN, FakeApi, JWKS};
-use crate::gateway::{Gateway, field};
-
-/// A certificate and its key.
-pub(crate) struct Pair {
-    pub(crate) pem: String,
-    der: CertificateDer<'static>,
-    params: CertificateParams,
-    pub(crate) key: KeyPair,
-}
+use testing::certificates::{
+    Pair, named, self_signed, self_signed_with, server, signed_by, signed_with,
+};
+use testing::fake_api::{Answer, FIRST_TOKEN, FakeApi, JWKS};
+use testing::gateway::{Gateway, field};
 
 /// For a server on 127.0.0.1.
 fn params(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
-}
-
-/// For a server of this host.
-pub(crate) fn named(name: &str, host: &str) -> CertificateParams {
-    let mut params = CertificateParams::new([host.to_owned()]).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
-}
-
-pub(crate) fn named_ca(name: &str) -> CertificateParams {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params
+    named(name, "127.0.0.1")
 }
 
 fn ca_params(name: &str) -> CertificateParams {
     let mut params = params(name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params
-}
-
-pub(crate) fn self_signed(params: CertificateParams) -> Pair {
-    self_signed_with(params, &PKCS_ECDSA_P256_SHA256)
-}
-
-fn self_signed_with(params: CertificateParams, algorithm: &'static SignatureAlgorithm) -> Pair {
-    let key = KeyPair::generate_for(algorithm).unwrap();
-    let certificate = params.self_signed(&key).unwrap();
-    Pair { pem: certificate.pem(), der: certificate.der().clone(), params, key }
-}
-
-pub(crate) fn signed_by(params: CertificateParams, issuer: &Pair) -> Pair {
-    signed_with(params, issuer, &PKCS_ECDSA_P256_SHA256)
-}
-
-fn signed_with(
-    params: CertificateParams,
-    issuer: &Pair,
-    algorithm: &'static SignatureAlgorithm,
-) -> Pair {
-    let key = KeyPair::generate_for(algorithm).unwrap();
-    let issuer = Issuer::from_params(&issuer.params, &issuer.key);
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    Pair { pem: certificate.pem(), der: certificate.der().clone(), params, key }
-}
-
-/// Shows a certificate whatever its key is.
-#[derive(Debug)]
-struct Shows(Arc<CertifiedKey>);
-
-impl ResolvesServerCert for Shows {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
-}
-
-pub(crate) fn server(
-    chain: &[&Pair],
-    key: &KeyPair,
-    groups: &[&'static dyn SupportedKxGroup],
-) -> ServerConfig {
-    let mut provider = aws_lc_rs::default_provider();
-    if !groups.is_empty() {
-        provider.kx_groups = groups.to_vec();
-    }
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let key = provider.key_provider.load_private_key(key).unwrap();
-    let chain = chain.iter().map(|pair| pair.der.clone()).collect();
-    let shows = Shows(Arc::new(CertifiedKey::new(chain, key)));
-    ServerConfig::builder_with_provider(Arc::<CryptoProvider>::new(provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(shows))
 }
 
 /// An API server that shows `chain`, of which the first has `key`, and a CA file of this content.

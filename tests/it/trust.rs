@@ -2,13 +2,9 @@
 
 use std::fs;
 
-use crate::fake_api::{self, Answer, DISCOVERY, FIRST_TOKEN, FakeApi, JWKS};
-use crate::gateway::{Builder, Gateway, field};
-
-/// Refreshes several times a second.
-fn quick(api: &FakeApi) -> Builder {
-    Gateway::builder(api).set("CACHE_TTL_SECONDS", "0.2")
-}
+use testing::fake_api::{self, Answer, DISCOVERY, FIRST_TOKEN, FakeApi, JWKS};
+use testing::gateway::{Gateway, field};
+use testing::wait::SOON;
 
 /// The tokens that came, without repetitions in a row.
 fn tokens(api: &FakeApi) -> Vec<String> {
@@ -27,12 +23,12 @@ fn tokens(api: &FakeApi) -> Vec<String> {
 fn a_rotated_token_is_used_for_the_next_fetch() {
     let api = FakeApi::start();
     api.accept_tokens(&[FIRST_TOKEN, "token-2"]);
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     api.wait_for_count(JWKS, 1);
 
     api.volume.write("token-2\n", &api.ca_pem());
 
-    api.wait_until(fake_api::SOON, |requests| {
+    api.wait_until(SOON, |requests| {
         requests.last().and_then(|request| request.header("Authorization"))
             == Some("Bearer token-2")
     });
@@ -46,7 +42,7 @@ fn a_token_that_expires_while_it_is_used_costs_one_more_request() {
     let api = FakeApi::start();
     api.set_both(&Answer::Hang);
     let gateway = Gateway::builder(&api).set("UPSTREAM_TIMEOUT_SECONDS", "60").start();
-    assert!(api.wait_until(fake_api::SOON, |requests| !requests.is_empty()));
+    assert!(api.wait_until(SOON, |requests| !requests.is_empty()));
 
     // Between the request and its answer, the old one turns bad and the new one appears.
     api.accept_tokens(&["token-2"]);
@@ -79,7 +75,7 @@ fn a_401_is_tried_again_once_and_no_more() {
 fn a_token_that_becomes_good_ends_the_401s() {
     let api = FakeApi::start();
     api.accept_tokens(&["token-2"]);
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     gateway.wait_for_log("reason=unauthorized");
 
     api.volume.write("token-2", &api.ca_pem());
@@ -91,7 +87,7 @@ fn a_token_that_becomes_good_ends_the_401s() {
 #[test]
 fn a_token_file_that_vanishes_for_a_while_costs_no_answer() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     assert_eq!(gateway.get(JWKS).status, 200);
 
     let away = api.volume.dir().join("away");
@@ -110,8 +106,9 @@ fn the_token_is_never_logged() {
     let secret = "secret-of-this-gateway";
     api.accept_tokens(&[secret]);
     api.volume.write(secret, &api.ca_pem());
-    let gateway =
-        quick(&api).set("RUST_LOG", "trace,ureq=trace,ureq_proto=trace,rustls=trace").start();
+    let gateway = Gateway::quick(&api)
+        .set("RUST_LOG", "trace,ureq=trace,ureq_proto=trace,rustls=trace")
+        .start();
     assert_eq!(gateway.get(JWKS).status, 200);
     api.wait_for_more(JWKS, 2);
     api.accept_tokens(&[]);
@@ -174,7 +171,7 @@ fn any_ca_of_a_bundle_is_trusted() {
 #[test]
 fn a_rotated_ca_is_trusted_without_a_restart() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     assert_eq!(gateway.get(JWKS).status, 200);
 
     api.rotate_ca();
@@ -188,7 +185,7 @@ fn a_rotated_ca_is_trusted_without_a_restart() {
 #[test]
 fn connections_made_under_an_old_ca_are_not_used_under_a_new_one() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     let body = gateway.get(JWKS).body;
     let (other_ca, _config) = fake_api::tls();
 
@@ -202,7 +199,7 @@ fn connections_made_under_an_old_ca_are_not_used_under_a_new_one() {
 #[test]
 fn a_ca_file_that_breaks_at_run_time_is_told_of_and_costs_no_answer() {
     let api = FakeApi::start();
-    let gateway = quick(&api).start();
+    let gateway = Gateway::quick(&api).start();
     let body = gateway.get(JWKS).body;
 
     api.volume.write(FIRST_TOKEN, "nothing of the kind\n");

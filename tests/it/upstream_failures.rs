@@ -3,18 +3,16 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::client::{self, Client};
-use crate::fake_api::{
+use testing::client::{self, Client};
+use testing::fake_api::{
     Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI, ISSUER, JWKS, UPSTREAM_TEXT, discovery, key_set,
 };
-use crate::gateway::{Builder, Gateway, field};
+use testing::gateway::{Builder, Gateway, field};
 
 /// Refreshes several times a second.
 fn quick(api: &FakeApi) -> Builder {
-    Gateway::builder(api)
-        .set("CACHE_TTL_SECONDS", "0.2")
-        // Each failure, and not one a minute.
-        .set("RUST_LOG", "debug")
+    // Each failure, and not one a minute.
+    Gateway::quick(api).set("RUST_LOG", "debug")
 }
 
 /// Key sets that must never be let out, and what is wrong with each.
@@ -214,7 +212,7 @@ fn fifty_clients_of_a_hanging_api_server_leave_the_probes_alone() {
     let gateway = Gateway::builder(&api).set("UPSTREAM_TIMEOUT_SECONDS", "60").start();
     let mut clients: Vec<_> = (0..50).map(|_| Client::connect(gateway.public)).collect();
     for client in &mut clients {
-        client.send(format!("GET {JWKS} HTTP/1.1\r\nHost: g\r\n\r\n"));
+        client.ask(JWKS);
     }
     // Of 16 workers 15 may wait, so that 35 of 50 clients are rejected at once.
     for _ in 0..35 {

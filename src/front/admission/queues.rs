@@ -2,7 +2,7 @@
 //!
 //! Linked lists through one vector, which allocates only when it grows. With the standard library's
 //! ordered sets, the static binary used about a tenth more CPU time, because threads wait for the
-//! lock of musl's malloc (`tests/bench/front`).
+//! lock of musl's malloc (`bench/compare`).
 //!
 //! Invariant: a slot is in at most one queue.
 

@@ -9,20 +9,22 @@ use std::fs;
 use std::path::Path;
 
 /// A source file.
-pub(crate) struct Module {
+pub struct Module {
     /// Such as `cache` for `cache.rs` or `cache/mod.rs`, and `front::lane` for `front/lane.rs`.
-    pub(crate) name: String,
-    pub(crate) text: String,
+    pub name: String,
+    /// All of it.
+    pub text: String,
     /// The text without comments and unit tests; strings stay.
-    pub(crate) code: String,
+    pub code: String,
     /// All paths in the code; of `use a::{b, c}` each one.
-    pub(crate) paths: BTreeSet<String>,
+    pub paths: BTreeSet<String>,
     /// The other modules whose items it names.
-    pub(crate) names: BTreeSet<String>,
+    pub names: BTreeSet<String>,
 }
 
 /// All modules in `folder`, in the order of their names. Files called `tests.rs` are left out.
-pub(crate) fn modules(folder: &Path) -> Vec<Module> {
+#[must_use]
+pub fn modules(folder: &Path) -> Vec<Module> {
     let mut files = Vec::new();
     read(folder, "", &mut files);
     files.sort();
@@ -191,7 +193,8 @@ fn longest(path: &str, known: &BTreeSet<String>) -> Option<String> {
 }
 
 /// The first module that leads back to itself, and the way.
-pub(crate) fn circle(modules: &[Module]) -> Option<Vec<String>> {
+#[must_use]
+pub fn circle(modules: &[Module]) -> Option<Vec<String>> {
     let names: BTreeMap<_, _> = modules.iter().map(|it| (it.name.as_str(), &it.names)).collect();
     names.keys().find_map(|start| {
         let mut ways = vec![vec![*start]];

@@ -1,67 +1,87 @@
-//! The gateway under test: the real binary, a child process, on ports the kernel chose.
+//! The gateway: the real binary, a child process, on ports the kernel chose, in front of a [`FakeApi`].
 
 use std::collections::HashMap;
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::client::{self, Response};
-use crate::fake_api::{FakeApi, SOON};
+use crate::fake_api::FakeApi;
+use crate::wait::SOON;
 
-/// The binary under test: `$GATEWAY`, such as a static one, or the one that cargo has just built.
-pub(crate) fn binary() -> OsString {
-    env::var_os("GATEWAY").unwrap_or_else(|| env!("CARGO_BIN_EXE_kube-issuer-gateway").into())
+/// The gateway: `$GATEWAY`, such as a static one, or the one that cargo has built beside this program.
+#[must_use]
+pub fn binary() -> PathBuf {
+    if let Some(given) = env::var_os("GATEWAY").filter(|given| !given.is_empty()) {
+        return given.into();
+    }
+    let mut path = env::current_exe().expect("the path of this program");
+    path.pop();
+    // Where tests are.
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.join("kube-issuer-gateway")
 }
 
-/// Whether the binary under test is loaded by the dynamic linker, which stands in it by name.
-pub(crate) fn is_dynamic() -> bool {
+/// Whether [`binary`] is loaded by the dynamic linker, whose name is in it.
+#[must_use]
+pub fn is_dynamic() -> bool {
     let bytes = std::fs::read(binary()).expect("read the binary");
     bytes.windows(9).any(|nine| nine == b"/ld-linux")
 }
 
 /// A gateway that listens.
-pub(crate) struct Gateway {
+pub struct Gateway {
     process: Process,
-    pub(crate) public: SocketAddr,
-    /// None when it was told to have none.
-    pub(crate) admin: Option<SocketAddr>,
+    /// The listener for the documents.
+    pub public: SocketAddr,
+    /// The admin listener; none with `ADMIN_PORT=off`.
+    pub admin: Option<SocketAddr>,
 }
 
 /// A gateway to be started: settings and arguments.
-pub(crate) struct Builder {
+pub struct Builder {
     command: Command,
+    /// Whether its lines are shown, and all kept.
+    is_quiet: bool,
 }
 
-/// The child itself, whether it listens or not; killed when dropped.
-pub(crate) struct Process {
+/// The child itself, whether it listens or not; it is killed when this is dropped.
+pub struct Process {
     child: Child,
     log: Arc<Log>,
 }
 
 /// How a child ended and what it said.
-pub(crate) struct Ended {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) log: String,
+pub struct Ended {
+    /// Its exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub log: String,
 }
 
 impl Gateway {
     /// Starts it in front of `api` and returns once it says that it listens.
-    pub(crate) fn start(api: &FakeApi) -> Self {
+    pub fn start(api: &FakeApi) -> Self {
         Self::builder(api).start()
     }
 
-    /// With the settings that lead to `api`, and free ports.
-    pub(crate) fn builder(api: &FakeApi) -> Builder {
+    /// With the settings for `api`, free ports, and no other variable in its environment.
+    #[must_use]
+    pub fn builder(api: &FakeApi) -> Builder {
         let mut command = Command::new(binary());
         command.env_clear().stdin(Stdio::null());
-        Builder { command }
+        Builder { command, is_quiet: false }
             .set("LISTEN_ADDR", "127.0.0.1")
             .set("LISTEN_PORT", "0")
             .set("ADMIN_PORT", "0")
@@ -70,18 +90,26 @@ impl Gateway {
             .set("SA_CA_CERT_PATH", api.volume.ca())
     }
 
+    /// As [`Self::builder`], with a round every 0.2 seconds.
+    #[must_use]
+    pub fn quick(api: &FakeApi) -> Builder {
+        Self::builder(api).set("CACHE_TTL_SECONDS", "0.2")
+    }
+
     /// One GET on a connection of its own.
-    pub(crate) fn get(&self, path: &str) -> Response {
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
         client::get(self.public, path)
     }
 
     /// SIGTERM, then the end; `SHUTDOWN_DELAY_SECONDS` should be short.
-    pub(crate) fn terminate(self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
         self.process.signal("TERM");
         self.process.wait()
     }
 
-    pub(crate) fn wait(self) -> ExitStatus {
+    /// Waits for the end.
+    pub fn wait(self) -> ExitStatus {
         self.process.wait()
     }
 }
@@ -95,44 +123,70 @@ impl Deref for Gateway {
 }
 
 impl Builder {
-    pub(crate) fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn set(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    pub(crate) fn unset(mut self, name: &str) -> Self {
+    /// Takes a variable of its environment away.
+    #[must_use]
+    pub fn unset(mut self, name: &str) -> Self {
         self.command.env_remove(name);
         self
     }
 
-    pub(crate) fn arg(mut self, argument: &str) -> Self {
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
         self.command.arg(argument);
         self
     }
 
+    /// For a load: its lines are not shown, and access lines not kept.
+    #[must_use]
+    pub fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
     /// Started by this command, which must end up in the gateway: `unshare`, or `sh` and `exec`.
-    pub(crate) fn under(self, wrapper: &[&str]) -> Self {
+    /// Arguments that were added before are left out, those that are added later are the command's.
+    #[must_use]
+    pub fn under(self, wrapper: &[&str]) -> Self {
         let mut command = Command::new(wrapper[0]);
         let variables = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         command.args(&wrapper[1..]).arg(self.command.get_program()).env_clear().envs(variables);
         command.stdin(Stdio::null());
-        Self { command }
+        Self { command, ..self }
     }
 
-    pub(crate) fn spawn(mut self) -> Process {
+    /// The command, for a program that reads the log itself.
+    #[must_use]
+    pub fn command(self) -> Command {
+        self.command
+    }
+
+    /// Starts it and does not wait.
+    #[must_use]
+    #[track_caller]
+    pub fn spawn(mut self) -> Process {
         let mut child = self
             .command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("start the gateway");
-        let log = Arc::new(Log::default());
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary().display()));
+        let log = Arc::new(Log { is_quiet: self.is_quiet, ..Log::default() });
         let (stderr, writer) = (child.stderr.take().expect("stderr is piped"), Arc::clone(&log));
         thread::spawn(move || writer.read(stderr));
         Process { child, log }
     }
 
-    pub(crate) fn start(self) -> Gateway {
+    /// Starts it and returns once it says that it listens.
+    #[track_caller]
+    pub fn start(self) -> Gateway {
         let process = self.spawn();
         let line = process.wait_for_log("listening public=");
         let address = |key| field(&line, key).filter(|value| *value != "off");
@@ -143,7 +197,9 @@ impl Builder {
     }
 
     /// Runs it to its end, which must come soon.
-    pub(crate) fn run(self) -> Ended {
+    #[must_use]
+    #[track_caller]
+    pub fn run(self) -> Ended {
         self.spawn().end()
     }
 }
@@ -151,37 +207,50 @@ impl Builder {
 impl Process {
     /// The next line with `needle` in it that no earlier wait for the same needle returned; panics
     /// when none comes soon. So a second wait is for a second event, in whatever order others come.
-    pub(crate) fn wait_for_log(&self, needle: &str) -> String {
+    #[track_caller]
+    pub fn wait_for_log(&self, needle: &str) -> String {
         self.log.wait_for(needle)
     }
 
     /// Waits from here on find only lines that are still to come.
-    pub(crate) fn forget_log(&self) {
+    pub fn forget_log(&self) {
         let mut lines = self.log.inner.lock().unwrap();
         lines.forgotten = lines.all.len();
     }
 
+    /// When the first line with `needle` in it was read; none while there is none.
+    #[must_use]
+    pub fn logged_at(&self, needle: &str) -> Option<Instant> {
+        let lines = self.log.inner.lock().unwrap();
+        lines.all.iter().find(|(_, line)| line.contains(needle)).map(|(at, _)| *at)
+    }
+
     /// All lines so far, to assert on what is not there.
-    pub(crate) fn log(&self) -> String {
+    #[must_use]
+    pub fn log(&self) -> String {
         self.log.text()
     }
 
-    pub(crate) fn signal(&self, name: &str) {
+    /// Sends a signal: `TERM`, `INT`, …
+    pub fn signal(&self, name: &str) {
         kill(name, &self.child.id().to_string());
     }
 
     /// Signals the one child of a wrapper that does not become the gateway itself.
-    pub(crate) fn signal_child(&self, name: &str) {
+    pub fn signal_child(&self, name: &str) {
         let children = self.proc(&format!("task/{}/children", self.child.id()));
         kill(name, std::fs::read_to_string(children).unwrap().trim());
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
+    /// Whether its standard error has ended, and so the process.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
         self.log.inner.lock().unwrap().ended
     }
 
     /// Waits for the end, and reads what it said.
-    pub(crate) fn end(mut self) -> Ended {
+    #[track_caller]
+    pub fn end(mut self) -> Ended {
         self.log.wait_for_end();
         let code = self.child.wait().unwrap().code();
         let mut stdout = String::new();
@@ -191,20 +260,27 @@ impl Process {
     }
 
     /// Waits for the end.
-    pub(crate) fn wait(mut self) -> ExitStatus {
+    #[track_caller]
+    pub fn wait(mut self) -> ExitStatus {
         self.log.wait_for_end();
         self.child.wait().unwrap()
     }
 
-    pub(crate) fn threads(&self) -> usize {
+    /// How many threads it has.
+    #[must_use]
+    pub fn threads(&self) -> usize {
         self.entries("task")
     }
 
-    pub(crate) fn descriptors(&self) -> usize {
+    /// How many descriptors it has open.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
         self.entries("fd")
     }
 
-    pub(crate) fn descriptor_numbers(&self) -> Vec<i32> {
+    /// Which descriptors it has open.
+    #[must_use]
+    pub fn descriptor_numbers(&self) -> Vec<i32> {
         let entries = std::fs::read_dir(self.proc("fd")).unwrap();
         entries
             .filter_map(|entry| {
@@ -213,12 +289,15 @@ impl Process {
             .collect()
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its process ID, or that of the command that started it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The most memory that was resident since the start.
-    pub(crate) fn peak_kib(&self) -> usize {
+    /// The most memory that was resident since the start, in KiB.
+    #[must_use]
+    pub fn peak_kib(&self) -> usize {
         let status = std::fs::read_to_string(self.proc("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
         line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
@@ -247,7 +326,8 @@ impl Drop for Process {
 }
 
 /// The value of `key=value` in a line of the text log; what stands in quotes is one value.
-pub(crate) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+#[must_use]
+pub fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let (mut quoted, mut escaped) = (false, false);
     let separator = |c| {
         let separates = c == ' ' && !quoted;
@@ -260,25 +340,18 @@ pub(crate) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
         .map(|value| value.trim_matches('"'))
 }
 
-/// Asks again and again until `condition` holds, which must be soon: for what no line tells.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Every line of stderr since the start.
 #[derive(Default)]
 struct Log {
+    is_quiet: bool,
     inner: Mutex<Lines>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Lines {
-    all: Vec<String>,
+    /// Each with the time at which it was read.
+    all: Vec<(Instant, String)>,
     /// For each needle, the index after the line that was found last.
     found: HashMap<String, usize>,
     /// So many of the first lines are not looked at.
@@ -289,15 +362,20 @@ struct Lines {
 impl Log {
     fn read(&self, stderr: ChildStderr) {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            // By `eprintln!`, which shows it only when the test fails.
-            eprintln!("gateway: {line}");
-            self.inner.lock().unwrap().all.push(line);
+            if !self.is_quiet {
+                // By `eprintln!`, which shows it only when the test fails.
+                eprintln!("gateway: {line}");
+            } else if line.contains(" request path=") {
+                continue;
+            }
+            self.inner.lock().unwrap().all.push((Instant::now(), line));
             self.changed.notify_all();
         }
         self.inner.lock().unwrap().ended = true;
         self.changed.notify_all();
     }
 
+    #[track_caller]
     fn wait_for(&self, needle: &str) -> String {
         let lines = self.inner.lock().unwrap();
         let (mut lines, _) = self
@@ -307,12 +385,14 @@ impl Log {
         let Some(index) = lines.next(needle) else {
             // Or the panic would poison it for the thread that reads the log.
             drop(lines);
-            panic!("no log line with {needle:?}");
+            let log = if self.is_quiet { self.text() } else { String::new() };
+            panic!("no log line with {needle:?} {log}");
         };
         lines.found.insert(needle.to_owned(), index + 1);
-        lines.all[index].clone()
+        lines.all[index].1.clone()
     }
 
+    #[track_caller]
     fn wait_for_end(&self) {
         let lines = self.inner.lock().unwrap();
         let (lines, _) =
@@ -323,7 +403,8 @@ impl Log {
     }
 
     fn text(&self) -> String {
-        self.inner.lock().unwrap().all.join("\n")
+        let lines = self.inner.lock().unwrap();
+        lines.all.iter().map(|(_, line)| &**line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -331,6 +412,6 @@ impl Lines {
     fn next(&self, needle: &str) -> Option<usize> {
         let found = self.found.get(needle).copied().unwrap_or_default();
         let from = found.max(self.forgotten);
-        self.all.iter().skip(from).position(|line| line.contains(needle)).map(|n| from + n)
+        self.all.iter().skip(from).position(|(_, line)| line.contains(needle)).map(|n| from + n)
     }
 }

@@ -1,8 +1,7 @@
 //! A Kubernetes API server of two endpoints: real TCP, real TLS with a CA of its own, a real ES256
 //! key, and the service account volume that the kubelet would mount.
 //!
-//! The test sets what each path answers, at any time, and reads which requests came. The tests
-//! share this file with `examples/stand_in.rs`. Nothing here sleeps: a thread waits in `accept`,
+//! The test sets what each path answers, at any time, and reads which requests came. Nothing here sleeps: a thread waits in `accept`,
 //! in a read or on `changed`, and [`FakeApi`]'s drop ends all three.
 
 use std::collections::HashMap;
@@ -21,28 +20,34 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::CertificateParams;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
-pub(crate) const JWKS: &str = "/openid/v1/jwks";
-pub(crate) const ISSUER: &str = "https://issuer.example";
-/// The default of kube-apiserver: its own address, which nobody outside can reach.
-pub(crate) const INTERNAL_JWKS_URI: &str = "https://10.96.0.1:6443/openid/v1/jwks";
-pub(crate) const FIRST_TOKEN: &str = "token-1";
-/// Stands in the body of every error: must never be seen by a client of the gateway.
-pub(crate) const UPSTREAM_TEXT: &str = "words of the API server";
+use crate::certificates::{named_ca, self_signed, server, signed_by};
+use crate::wait::SOON;
 
-/// How long anything that should happen soon may take: generous, for a loaded machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// The path of the discovery document.
+pub const DISCOVERY: &str = "/.well-known/openid-configuration";
+/// The path of the key set.
+pub const JWKS: &str = "/openid/v1/jwks";
+/// The issuer of the discovery document.
+pub const ISSUER: &str = "https://issuer.example";
+/// The default of kube-apiserver: its own address, which nobody outside can reach.
+pub const INTERNAL_JWKS_URI: &str = "https://10.96.0.1:6443/openid/v1/jwks";
+/// The gateway's token at the start.
+pub const FIRST_TOKEN: &str = "token-1";
+/// In the body of every error: no client of the gateway may see it.
+pub const UPSTREAM_TEXT: &str = "words of the API server";
 
 /// What a path answers from now on.
 #[derive(Clone, Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
+    /// 200 with a body.
     Ok {
+        /// Its `Content-Type`.
         content_type: &'static str,
+        /// The body.
         body: String,
     },
     /// The body is a `Status` object, as the API server sends it.
@@ -53,11 +58,14 @@ pub(crate) enum Answer {
     Hang,
     /// 200, one byte of the body after each pause.
     Drip {
+        /// The body.
         body: String,
+        /// Before each byte but the first.
         pause: Duration,
     },
     /// Announces more body than it sends, then closes the connection.
     Truncated {
+        /// What is sent of the body.
         body: String,
     },
     /// Reads the request and closes the connection.
@@ -66,29 +74,33 @@ pub(crate) enum Answer {
 
 impl Answer {
     /// What kube-apiserver sends with the discovery document.
-    pub(crate) fn discovery(body: impl Into<String>) -> Self {
+    pub fn discovery(body: impl Into<String>) -> Self {
         Self::Ok { content_type: "application/json", body: body.into() }
     }
 
     /// What kube-apiserver sends with the key set.
-    pub(crate) fn jwks(body: impl Into<String>) -> Self {
+    pub fn jwks(body: impl Into<String>) -> Self {
         Self::Ok { content_type: "application/jwk-set+json", body: body.into() }
     }
 }
 
 /// One request as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) path: String,
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// The target, with its query.
+    pub path: String,
     /// All header lines, in order.
-    pub(crate) head: Vec<String>,
+    pub head: Vec<String>,
     /// The number of the connection, counted from 1.
-    pub(crate) connection: usize,
+    pub connection: usize,
 }
 
 impl Request {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// The value of the first header line with this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head
             .iter()
             .filter_map(|line| line.split_once(": "))
@@ -96,10 +108,12 @@ impl Request {
     }
 }
 
-pub(crate) struct FakeApi {
-    pub(crate) address: SocketAddr,
+/// The API server; it ends when this is dropped.
+pub struct FakeApi {
+    /// Where it listens.
+    pub address: SocketAddr,
     /// Where the gateway finds its token and the CA.
-    pub(crate) volume: Volume,
+    pub volume: Volume,
     key: Mutex<SigningKey>,
     listener: Mutex<Option<JoinHandle<()>>>,
     shared: Arc<Shared>,
@@ -135,9 +149,11 @@ struct Connection {
 
 impl FakeApi {
     /// Starts on a free port; answers both documents to whoever shows [`FIRST_TOKEN`].
-    pub(crate) fn start() -> Self {
+    #[must_use]
+    pub fn start() -> Self {
         let key = SigningKey::generate();
         let (ca_pem, tls) = tls();
+        let tls = Arc::new(tls);
         let volume = Volume::create();
         volume.write(FIRST_TOKEN, &ca_pem);
         let answers = HashMap::from([
@@ -169,94 +185,104 @@ impl FakeApi {
         api
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// For `UPSTREAM_HOST`.
+    #[must_use]
+    pub fn url(&self) -> String {
         format!("https://{}", self.address)
     }
 
     // What it answers.
 
-    pub(crate) fn set(&self, path: &str, answer: Answer) {
+    /// `path` gets this answer from now on, and so do requests that hang.
+    pub fn set(&self, path: &str, answer: Answer) {
         self.state().answers.insert(path.to_owned(), answer);
         self.shared.changed.notify_all();
     }
 
     /// Both documents get this answer.
-    pub(crate) fn set_both(&self, answer: &Answer) {
+    pub fn set_both(&self, answer: &Answer) {
         self.set(DISCOVERY, answer.clone());
         self.set(JWKS, answer.clone());
     }
 
     /// Both documents are as they were at the start, with the key of now.
-    pub(crate) fn set_good(&self) {
+    pub fn set_good(&self) {
         self.set(DISCOVERY, Answer::discovery(discovery(ISSUER, INTERNAL_JWKS_URI)));
         self.set(JWKS, Answer::jwks(self.jwks()));
     }
 
     /// The tokens that are let in from now on; any other gets 401.
-    pub(crate) fn accept_tokens(&self, tokens: &[&str]) {
+    pub fn accept_tokens(&self, tokens: &[&str]) {
         self.state().tokens = tokens.iter().map(|&token| token.to_owned()).collect();
     }
 
     /// From now on a request that is not the first on its connection finds it closed: the race
     /// that every pool of connections loses now and then.
-    pub(crate) fn hang_up_on_reuse(&self) {
+    pub fn hang_up_on_reuse(&self) {
         self.state().hang_up_on_reuse = true;
     }
 
     /// From now on every answer says that it is valid for so many seconds.
-    pub(crate) fn set_max_age(&self, seconds: u32) {
+    pub fn set_max_age(&self, seconds: u32) {
         self.state().cache_control = format!("public, max-age={seconds}");
     }
 
     // Its keys.
 
-    pub(crate) fn jwks(&self) -> String {
+    /// The key set that it would serve now.
+    #[must_use]
+    pub fn jwks(&self) -> String {
         key_set(&[self.key.lock().unwrap().jwk()])
     }
 
-    pub(crate) fn kid(&self) -> String {
+    /// The name of the key that it signs with: the SHA-256 of its public half.
+    #[must_use]
+    pub fn kid(&self) -> String {
         self.key.lock().unwrap().kid.clone()
     }
 
     /// Signs with a new key from now on, and serves only that one.
-    pub(crate) fn rotate_key(&self) {
+    pub fn rotate_key(&self) {
         *self.key.lock().unwrap() = SigningKey::generate();
         self.set(JWKS, Answer::jwks(self.jwks()));
     }
 
     /// A JWT with these claims, as `kubectl create token` would print it.
-    pub(crate) fn sign(&self, claims: &Value) -> String {
+    #[must_use]
+    pub fn sign(&self, claims: &Value) -> String {
         self.key.lock().unwrap().sign(claims)
     }
 
     // Its certificate and its connections.
 
-    pub(crate) fn ca_pem(&self) -> String {
+    /// The CA of its certificate.
+    #[must_use]
+    pub fn ca_pem(&self) -> String {
         self.state().ca_pem.clone()
     }
 
     /// New connections get a certificate of a new CA, which the volume does not hold yet.
-    pub(crate) fn rotate_ca(&self) {
+    pub fn rotate_ca(&self) {
         let (ca_pem, tls) = tls();
         let mut state = self.state();
         state.ca_pem = ca_pem;
-        state.tls = tls;
+        state.tls = Arc::new(tls);
     }
 
     /// New connections get this certificate and these parameters.
-    pub(crate) fn set_tls(&self, tls: ServerConfig) {
+    pub fn set_tls(&self, tls: ServerConfig) {
         self.state().tls = Arc::new(tls);
     }
 
     /// Closes every connection that waits for its next request.
-    pub(crate) fn close_idle_connections(&self) {
+    pub fn close_idle_connections(&self) {
         for connection in self.state().open.values().filter(|connection| !connection.answering) {
             connection.shut();
         }
     }
 
     /// As if its process were killed: connections are cut, new ones refused.
-    pub(crate) fn go_down(&self) {
+    pub fn go_down(&self) {
         {
             let mut state = self.state();
             state.listening = false;
@@ -271,12 +297,13 @@ impl FakeApi {
     }
 
     /// Listens again, on the same port.
-    pub(crate) fn come_back(&self) {
+    pub fn come_back(&self) {
         self.listen(TcpListener::bind(self.address).expect("the port of before"));
     }
 
     /// Listens on this port of the same address from now on, and on no other.
-    pub(crate) fn moved_to_port(mut self, port: u16) -> Self {
+    #[must_use]
+    pub fn moved_to_port(mut self, port: u16) -> Self {
         self.go_down();
         self.address.set_port(port);
         self.come_back();
@@ -285,36 +312,39 @@ impl FakeApi {
 
     // What came.
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    /// All requests since the start.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
     }
 
-    pub(crate) fn count(&self, path: &str) -> usize {
+    /// How often `path` was asked for since the start.
+    #[must_use]
+    pub fn count(&self, path: &str) -> usize {
         count(&self.state().requests, path)
     }
 
     /// How many connections were accepted since the start, whatever became of them.
-    pub(crate) fn connections(&self) -> usize {
+    #[must_use]
+    pub fn connections(&self) -> usize {
         self.state().accepted
     }
 
     /// Waits until `path` was asked for `n` times since the start.
-    pub(crate) fn wait_for_count(&self, path: &str, n: usize) {
+    #[track_caller]
+    pub fn wait_for_count(&self, path: &str, n: usize) {
         let came = self.wait_until(SOON, |requests| count(requests, path) >= n);
         assert!(came, "{path} was asked for {} times, not {n}", self.count(path));
     }
 
     /// Waits for `n` more requests for `path`, the first of which may be under way.
-    pub(crate) fn wait_for_more(&self, path: &str, n: usize) {
+    #[track_caller]
+    pub fn wait_for_more(&self, path: &str, n: usize) {
         self.wait_for_count(path, self.count(path) + n);
     }
 
     /// Waits until the requests since the start fulfil `condition`; false when they never did.
-    pub(crate) fn wait_until(
-        &self,
-        patience: Duration,
-        condition: impl Fn(&[Request]) -> bool,
-    ) -> bool {
+    pub fn wait_until(&self, patience: Duration, condition: impl Fn(&[Request]) -> bool) -> bool {
         let deadline = Instant::now() + patience;
         let mut state = self.state();
         while !condition(&state.requests) {
@@ -527,18 +557,22 @@ fn read_request(session: &mut Session, connection: usize) -> io::Result<Option<R
 }
 
 /// The discovery document of kube-apiserver: these members, in this order.
-pub(crate) fn discovery(issuer: &str, jwks_uri: &str) -> String {
+#[must_use]
+pub fn discovery(issuer: &str, jwks_uri: &str) -> String {
     format!(
         r#"{{"issuer":"{issuer}","jwks_uri":"{jwks_uri}","response_types_supported":["id_token"],"subject_types_supported":["public"],"id_token_signing_alg_values_supported":["ES256"]}}"#
     )
 }
 
-pub(crate) fn key_set(keys: &[String]) -> String {
+/// A key set of these keys.
+#[must_use]
+pub fn key_set(keys: &[String]) -> String {
     format!(r#"{{"keys":[{}]}}"#, keys.join(","))
 }
 
 /// A key set of so many RSA keys, some 480 bytes each: the largest that a cluster may have.
-pub(crate) fn large_key_set(count: usize) -> String {
+#[must_use]
+pub fn large_key_set(count: usize) -> String {
     let key = |number| {
         let modulus =
             [&[0xc0], &digest::digest(&digest::SHA512, &[number]).as_ref().repeat(4)[1..]];
@@ -588,45 +622,33 @@ impl SigningKey {
 }
 
 /// A fresh CA, in PEM, and a server that holds a certificate of it for 127.0.0.1 and localhost.
-pub(crate) fn tls() -> (String, Arc<ServerConfig>) {
+#[must_use]
+pub fn tls() -> (String, ServerConfig) {
     // A name of its own each, or a stranger's certificate fails for its signature and not, as in
     // a real cluster, because nobody knows its issuer.
     static NUMBER: AtomicUsize = AtomicUsize::new(1);
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
     let name = format!("stand-in CA {}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-
+    let ca = self_signed(named_ca(&name));
     let names = ["127.0.0.1", "localhost"].map(str::to_owned);
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
-        .unwrap();
-    (ca.pem(), Arc::new(config))
+    let own = signed_by(CertificateParams::new(names).unwrap(), &ca);
+    let config = server(&[&own], &own.key, &[]);
+    (ca.pem, config)
 }
 
 /// A service account volume, laid out as the kubelet does it: `token` and `ca.crt` are links into
 /// `..data`, itself a link to a directory with a time for a name, and an update is one rename.
-pub(crate) struct Volume {
+pub struct Volume {
     dir: PathBuf,
     updates: AtomicUsize,
 }
 
 impl Volume {
-    /// In a fresh directory: where cargo wants the files of tests, else where the system does.
+    /// In a fresh directory of the system's for temporary files.
     fn create() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
-        let parent =
-            option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = parent.join(format!("kube-issuer-gateway-{}-{number}", std::process::id()));
+        let dir = std::env::temp_dir()
+            .join(format!("kube-issuer-gateway-{}-{number}", std::process::id()));
         // Left there by a process of the same number that did not end in good order.
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
@@ -637,7 +659,7 @@ impl Volume {
     }
 
     /// Swaps both files at once.
-    pub(crate) fn write(&self, token: &str, ca_pem: &str) {
+    pub fn write(&self, token: &str, ca_pem: &str) {
         let data = self.dir.join("..data");
         let before = fs::read_link(&data);
         let now = format!("..2026_11_23_04_05_06.{}", self.updates.fetch_add(1, Ordering::Relaxed));
@@ -652,19 +674,25 @@ impl Volume {
     }
 
     /// As drop does, for a program that ends without dropping.
-    pub(crate) fn remove(&self) {
+    pub fn remove(&self) {
         let _ = fs::remove_dir_all(&self.dir);
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub(crate) fn token(&self) -> PathBuf {
+    /// For `SA_TOKEN_PATH`.
+    #[must_use]
+    pub fn token(&self) -> PathBuf {
         self.dir.join("token")
     }
 
-    pub(crate) fn ca(&self) -> PathBuf {
+    /// For `SA_CA_CERT_PATH`.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
         self.dir.join("ca.crt")
     }
 }

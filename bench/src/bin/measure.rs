@@ -2,7 +2,7 @@
 //!
 //! `outage` lets the API server fail for two minutes under a steady stream of requests; `rate` asks
 //! for the key set 1,000 times a second; `upstream` is only the API server, for
-//! tests/bench/nginx. The exit code is 1 when a promise was broken.
+//! bench/nginx. The exit code is 1 when a promise was broken.
 //!
 //! The stream is an open loop: each request is due at its time, whatever became of those before
 //! it, and its latency counts from then. So a pause of the gateway shows in every request that
@@ -20,19 +20,13 @@
     reason = "a program to look at, started by hand: it may talk, and fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/fake_api.rs"]
-mod fake_api;
-
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,7 +34,9 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS, SOON};
+use testing::client::{CLOSE, Connection};
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS};
+use testing::gateway::Gateway;
 
 const USAGE: &str = "\
 usage: measure outage | rate | upstream
@@ -86,7 +82,7 @@ fn main() -> ExitCode {
 /// The gateway while its upstream fails in three ways and comes back; returns the promises it broke.
 fn outage() -> Vec<String> {
     let api = FakeApi::start();
-    let mut gateway = Gateway::start(&api);
+    let gateway = start(&api);
     let old_kid = api.kid();
 
     let phases = [
@@ -125,10 +121,14 @@ fn outage() -> Vec<String> {
         .filter(|sample| sample.body.as_ref().is_ok_and(|body| has_key(body, &kid)))
         .map(|sample| (sample.due + sample.took).saturating_duration_since(back))
         .min();
-    let told = gateway.wait_for("upstream recovered", 0, Duration::ZERO);
-    let told = told.map(|(at, _)| at.saturating_duration_since(back));
+    let logged = gateway.logged_at("upstream recovered");
+    let logged = logged.map(|at| at.saturating_duration_since(back));
     let show = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), show_seconds);
-    println!("\nfresh after the return: {} by the new key, {} by the log", show(fresh), show(told),);
+    println!(
+        "\nfresh after the return: {} by the new key, {} by the log",
+        show(fresh),
+        show(logged)
+    );
     let failed = (failed > 0).then(|| format!("{failed} requests failed"));
     failed.into_iter().collect()
 }
@@ -137,7 +137,7 @@ fn outage() -> Vec<String> {
 fn rate() -> Vec<String> {
     let duration = scaled(60);
     let api = FakeApi::start();
-    let gateway = Gateway::start(&api);
+    let gateway = start(&api);
     let kid = api.kid();
     let before = [DISCOVERY, JWKS].map(|path| api.count(path));
     let load = Load::start(gateway.public, 1000, duration, &[JWKS], |_| true);
@@ -202,89 +202,26 @@ impl Silence {
     }
 }
 
-/// The gateway that is measured; killed when dropped.
-struct Gateway {
-    child: Child,
-    public: SocketAddr,
-    lines: Receiver<(Instant, String)>,
-    /// What it has said and when, but for its access lines.
-    log: Vec<(Instant, String)>,
-}
-
-impl Gateway {
-    /// Starts it in front of `api` and returns when it holds both documents.
-    fn start(api: &FakeApi) -> Self {
-        let program = env::var_os("GATEWAY").map_or_else(beside_this, PathBuf::from);
-        let timeout = seconds("UPSTREAM_TIMEOUT_SECONDS", 5.0);
-        let mut child = Command::new(&program)
-            .env_clear()
-            .envs(PASSED_ON.iter().filter_map(|name| Some((name, env::var_os(name)?))))
-            .env("LISTEN_ADDR", "127.0.0.1")
-            .env("LISTEN_PORT", "0")
-            .env("ADMIN_PORT", "off")
-            .env("UPSTREAM_HOST", api.url())
-            .env("SA_TOKEN_PATH", api.volume.token())
-            .env("SA_CA_CERT_PATH", api.volume.ca())
-            .env("CACHE_TTL_SECONDS", seconds("CACHE_TTL_SECONDS", 60.0))
-            .env("UPSTREAM_TIMEOUT_SECONDS", timeout)
-            // Access lines as in operation, and a line for each round, of older builds too.
-            .env(
-                "RUST_LOG",
-                "info,kube_issuer_gateway::refresher=debug,kube_issuer_gateway::cache=debug",
-            )
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
-        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if !line.contains(" request path=") {
-                    let _ = sender.send((Instant::now(), line));
-                }
-            }
-        });
-        let public = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut gateway = Self { child, public, lines, log: Vec::new() };
-        let (_, line) = gateway.wait_for("listening public=", 0, SOON).expect("it listens");
-        gateway.public = word_after(&line, "public=").parse().expect("an address");
-        gateway.wait_for(" refreshed ", 0, SOON).expect("it holds both documents");
-        gateway
-    }
-
-    /// The first line with `needle` in it, but for the first `skip`, of those read and to come.
-    fn wait_for(
-        &mut self,
-        needle: &str,
-        skip: usize,
-        patience: Duration,
-    ) -> Option<(Instant, String)> {
-        let deadline = Instant::now() + patience;
-        self.read_log();
-        loop {
-            let found = self.log.iter().skip(skip).find(|(_, line)| line.contains(needle));
-            if found.is_some() {
-                return found.cloned();
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            self.log.push(self.lines.recv_timeout(left).ok()?);
+/// Starts the gateway in front of `api` and returns when it holds both documents.
+fn start(api: &FakeApi) -> Gateway {
+    let mut builder = Gateway::builder(api)
+        .quiet()
+        .set("ADMIN_PORT", "off")
+        .set("CACHE_TTL_SECONDS", seconds("CACHE_TTL_SECONDS", 60.0))
+        .set("UPSTREAM_TIMEOUT_SECONDS", seconds("UPSTREAM_TIMEOUT_SECONDS", 5.0))
+        // Access lines as in operation, and a line for each round, of older builds too.
+        .set(
+            "RUST_LOG",
+            "info,kube_issuer_gateway::refresher=debug,kube_issuer_gateway::cache=debug",
+        );
+    for name in PASSED_ON {
+        if let Some(value) = env::var_os(name) {
+            builder = builder.set(name, value);
         }
     }
-
-    /// Reads what has come and returns how many lines there are.
-    fn read_log(&mut self) -> usize {
-        self.log.extend(self.lines.try_iter());
-        self.log.len()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    let gateway = builder.start();
+    gateway.wait_for_log(" refreshed ");
+    gateway
 }
 
 /// A steady stream of requests, under way.
@@ -380,8 +317,8 @@ impl Schedule {
             } else if (self.kept)(number) {
                 self.over_kept(&mut kept, path).map_err(|error| show_error(&error))
             } else {
-                let connection = Connection::open(self.gateway);
-                let body = connection.and_then(|mut connection| connection.get(path, "close"));
+                let connection = connect(self.gateway);
+                let body = connection.and_then(|mut it| get(&mut it, path, &[CLOSE]));
                 body.map_err(|error| format!("on a new connection: {}", show_error(&error)))
             };
             let took = due.elapsed();
@@ -393,8 +330,8 @@ impl Schedule {
     /// Over the connection that is kept, which is opened when there is none and given up when a
     /// request fails.
     fn over_kept(&self, kept: &mut Option<Connection>, path: &str) -> io::Result<Vec<u8>> {
-        let mut connection = kept.take().map_or_else(|| Connection::open(self.gateway), Ok)?;
-        let body = connection.get(path, "keep-alive")?;
+        let mut connection = kept.take().map_or_else(|| connect(self.gateway), Ok)?;
+        let body = get(&mut connection, path, &[])?;
         *kept = Some(connection);
         Ok(body)
     }
@@ -409,46 +346,16 @@ fn one_of_its_kind(bodies: &mut Vec<Arc<[u8]>>, body: Vec<u8>) -> Arc<[u8]> {
     })
 }
 
-/// A connection to the gateway.
-struct Connection(BufReader<TcpStream>);
+fn connect(gateway: SocketAddr) -> io::Result<Connection> {
+    Connection::open(gateway, Instant::now() + PATIENCE)
+}
 
-impl Connection {
-    fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    /// The body of a 200; any other answer is an error.
-    fn get(&mut self, path: &str, connection: &str) -> io::Result<Vec<u8>> {
-        let head =
-            format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: {connection}\r\n\r\n");
-        self.0.get_mut().write_all(head.as_bytes())?;
-        let status = self.line()?;
-        let mut length = None;
-        loop {
-            let line = self.line()?;
-            if line.is_empty() {
-                break;
-            }
-            if let Some(value) = line.strip_prefix("Content-Length: ") {
-                length = value.parse().ok();
-            }
-        }
-        let Some(length) = length else { return Err(io::Error::other("no Content-Length")) };
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body)?;
-        if status == "HTTP/1.1 200 OK" { Ok(body) } else { Err(io::Error::other(status)) }
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = String::new();
-        self.0.read_line(&mut line)?;
-        match line.strip_suffix("\r\n") {
-            Some(line) => Ok(line.to_owned()),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+/// The body of a 200; any other answer is an error.
+fn get(connection: &mut Connection, path: &str, headers: &[(&str, &str)]) -> io::Result<Vec<u8>> {
+    let response = connection.request("GET", path, headers, Instant::now() + PATIENCE)?;
+    match response.status {
+        200 => Ok(response.body),
+        status => Err(io::Error::other(format!("status {status}"))),
     }
 }
 
@@ -514,8 +421,7 @@ fn percentile(times: &[Duration], percent: usize) -> String {
 }
 
 fn show_error(error: &io::Error) -> String {
-    // What a read timeout and a connect timeout are called.
-    if [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind()) {
+    if error.kind() == io::ErrorKind::TimedOut {
         return format!("no answer within {}", show_seconds(PATIENCE));
     }
     error.to_string()
@@ -542,19 +448,4 @@ fn seconds(name: &str, default: f64) -> String {
 fn number(name: &str) -> Option<f64> {
     let value = env::var(name).ok().filter(|value| !value.is_empty())?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
-}
-
-/// `target/release/examples/measure` is this program, `target/release/kube-issuer-gateway` the
-/// one to measure.
-fn beside_this() -> PathBuf {
-    let mut path = env::current_exe().expect("the path of this program");
-    path.pop();
-    path.pop();
-    path.join("kube-issuer-gateway")
-}
-
-/// The word that follows `key`.
-fn word_after<'a>(line: &'a str, key: &str) -> &'a str {
-    let rest = line.split_once(key).map_or("", |(_, rest)| rest);
-    rest.split(' ').next().unwrap_or_default()
 }

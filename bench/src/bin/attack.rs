@@ -23,21 +23,17 @@
     reason = "a program to look at, started by hand: it may talk, call poll(2), and fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/fake_api.rs"]
-mod fake_api;
-
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::c_short;
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, mpsc};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,7 +41,9 @@ use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, pollfd};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use socket2::{Domain, Socket, Type};
 
-use fake_api::{Answer, FakeApi, JWKS, SOON, large_key_set};
+use testing::client::{CLOSE, Connection, Response};
+use testing::fake_api::{Answer, FakeApi, JWKS, large_key_set};
+use testing::gateway::Gateway;
 
 const MIB: u64 = 1 << 20;
 /// The gateway's memory.
@@ -486,16 +484,16 @@ fn noise(length: usize, seed: u32) -> Vec<u8> {
 impl Attack {
     /// Runs it against a gateway of its own, prints its row, and returns what it broke.
     fn run(&self, api: &FakeApi, duration: Duration) -> Vec<String> {
-        let mut gateway = Gateway::start(api, self.descriptors, self.most, self.pids);
-        let expected = gateway.document();
-        let before = gateway.settled();
+        let target = Target::start(api, self.descriptors, self.most, self.pids);
+        let expected = target.document();
+        let before = target.settled();
         let end = Instant::now() + duration;
-        let target = gateway.public;
+        let address = target.gateway.public;
         let (alone, kept, (tally, mut sockets)) = thread::scope(|scope| {
-            let alone = scope.spawn(|| polite(target, end, false, &expected));
-            let kept = scope.spawn(|| polite(target, end, true, &expected));
+            let alone = scope.spawn(|| polite(address, end, false, &expected));
+            let kept = scope.spawn(|| polite(address, end, true, &expected));
             let hostile: Vec<_> = (0..THREADS)
-                .map(|thread| scope.spawn(move || self.drive(target, end, thread)))
+                .map(|thread| scope.spawn(move || self.drive(address, end, thread)))
                 .collect();
             let (mut tally, mut sockets) = (Tally::default(), Vec::new());
             for thread in hostile {
@@ -508,15 +506,15 @@ impl Attack {
         if !self.held {
             sockets.clear();
         }
-        let recovery = recovery(target, &expected);
-        let after = gateway.watch(before);
+        let recovery = recovery(address, &expected);
+        let after = target.watch(before);
         drop(sockets);
         let polite = Polite::both(alone, kept, end);
         let row = Row { attack: self, tally, polite, recovery, before, after };
-        row.print(gateway.peak());
-        let broken = row.broken(&mut gateway);
+        row.print(target.peak());
+        let broken = row.broken(&target);
         if !broken.is_empty() {
-            gateway.print_log();
+            target.print_log();
         }
         broken
     }
@@ -763,31 +761,32 @@ impl Polite {
 /// Ten requests a second until `end`.
 fn polite(target: SocketAddr, end: Instant, keeps: bool, expected: &[u8]) -> Polite {
     let mut seen = Polite::default();
-    let mut kept: Option<TcpStream> = None;
+    let mut kept: Option<Connection> = None;
     let mut due = Instant::now();
     while due < end && !is_over() {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let begin = Instant::now();
         let deadline = begin + PATIENCE;
         let mut outcome = None;
-        if let Some(stream) = kept.take() {
-            match ask(stream, deadline, true, expected) {
+        if let Some(connection) = kept.take() {
+            match ask(connection, deadline, true, expected) {
                 // Closed between two requests, or by the time this one came: RFC 9112 §9.3.1.
                 Err(Failure { unanswered: true, .. }) => seen.reconnects += 1,
                 other => outcome = Some(other),
             }
         }
         let outcome = outcome.unwrap_or_else(|| {
-            let within = deadline.saturating_duration_since(Instant::now());
-            let stream = TcpStream::connect_timeout(&target, within.max(Duration::from_millis(1)));
-            let stream = stream.map_err(|error| Failure::of(&error, "no connection in time"))?;
-            ask(stream, deadline, keeps, expected)
+            let connection = Connection::open(target, deadline).map_err(|error| Failure {
+                what: format!("no connection: {error}"),
+                unanswered: false,
+            })?;
+            ask(connection, deadline, keeps, expected)
         });
         seen.took.push(begin.elapsed());
         match outcome {
-            Ok(stream) => {
+            Ok(connection) => {
                 seen.served.push(Instant::now());
-                kept = keeps.then_some(stream);
+                kept = keeps.then_some(connection);
             }
             Err(failure) => seen.failures.push(failure.what),
         }
@@ -803,52 +802,24 @@ struct Failure {
     unanswered: bool,
 }
 
-impl Failure {
-    fn of(error: &io::Error, late: &str) -> Self {
-        let is_late = [io::ErrorKind::WouldBlock, io::ErrorKind::TimedOut].contains(&error.kind());
-        let what = if is_late { late.to_owned() } else { error.to_string() };
-        Self { what, unanswered: false }
-    }
-}
-
 /// One request; the whole answer must be 200 and `expected`.
 fn ask(
-    mut stream: TcpStream,
+    mut connection: Connection,
     deadline: Instant,
     keep: bool,
     expected: &[u8],
-) -> Result<TcpStream, Failure> {
-    let ended = |what: &str, received: &[u8]| Failure {
-        what: format!("{what} after {} bytes", received.len()),
-        unanswered: received.is_empty(),
-    };
-    let fields = if keep { "" } else { "Connection: close\r\n" };
-    if let Err(error) = stream.write_all(&get(fields)) {
-        return Err(ended(&error.to_string(), &[]));
-    }
-    let (mut received, mut buffer) = (Vec::new(), [0; 65536]);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).expect("a timeout");
-        match stream.read(&mut buffer) {
-            Ok(0) => return Err(ended("the end", &received)),
-            Ok(count) => received.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(Failure::of(&error, "no answer in time"));
-            }
-            Err(error) => return Err(ended(&error.to_string(), &received)),
+) -> Result<Connection, Failure> {
+    let headers = if keep { &[][..] } else { &[CLOSE] };
+    let failed = |what: String| Err(Failure { what, unanswered: false });
+    match connection.request("GET", JWKS, headers, deadline) {
+        Ok(Response { status: 200, body, .. }) if body == expected => Ok(connection),
+        Ok(Response { status: 200, .. }) => failed("a wrong document".to_owned()),
+        Ok(response) => failed(format!("status {}", response.status)),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            failed("no answer in time".to_owned())
         }
-        let Some(head) = received.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        if !received.starts_with(b"HTTP/1.1 200 ") {
-            let line = String::from_utf8_lossy(&received).lines().next().map(str::to_owned);
-            return Err(Failure { what: line.unwrap_or_default(), unanswered: false });
-        }
-        let body = &received[head + 4..];
-        if body == expected {
-            return Ok(stream);
-        }
-        if !expected.starts_with(body) {
-            return Err(Failure { what: "a wrong document".to_owned(), unanswered: false });
+        Err(error) => {
+            Err(Failure { what: error.to_string(), unanswered: connection.received() == 0 })
         }
     }
 }
@@ -858,8 +829,9 @@ fn recovery(target: SocketAddr, expected: &[u8]) -> Option<Duration> {
     let attacked = Instant::now();
     while attacked.elapsed() < BACK_WITHIN && !is_over() {
         let begin = Instant::now();
-        let stream = TcpStream::connect_timeout(&target, PATIENCE);
-        let served = stream.is_ok_and(|it| ask(it, begin + PATIENCE, false, expected).is_ok());
+        let deadline = begin + PATIENCE;
+        let connection = Connection::open(target, deadline);
+        let served = connection.is_ok_and(|it| ask(it, deadline, false, expected).is_ok());
         if served && begin.elapsed() < RECOVERED {
             return Some(attacked.elapsed());
         }
@@ -881,14 +853,14 @@ struct Row<'a> {
 }
 
 fn print_head(api: &FakeApi) {
-    let gateway = Gateway::start(api, 1024, None, Some(100));
-    let memory = if gateway.memory.is_some() {
+    let target = Target::start(api, 1024, None, Some(100));
+    let memory = if target.memory.is_some() {
         "in a memory cgroup of 64 MiB: what that counted at most"
     } else {
         "no memory cgroup can be made here: VmHWM, with nothing to hold it to 64 MiB"
     };
     println!("memory: {memory}");
-    if gateway.pids.is_none() {
+    if target.pids.is_none() {
         println!("pids: no cgroup can be made here, so that this attack is none");
     }
     println!(
@@ -952,15 +924,15 @@ impl Row<'_> {
     }
 
     /// What it broke of the promises of issue 4.
-    fn broken(&self, gateway: &mut Gateway) -> Vec<String> {
+    fn broken(&self, target: &Target) -> Vec<String> {
         let mut broken = Vec::new();
         let mut must = |holds: bool, what: String| {
             if !holds {
                 broken.push(what);
             }
         };
-        must(gateway.lives(), "the gateway ended".to_owned());
-        let peak = gateway.peak();
+        must(!target.gateway.has_ended(), "the gateway ended".to_owned());
+        let peak = target.peak();
         let most = if self.attack.most.is_some() { LIMIT } else { MOST_MEMORY };
         must(peak.is_some_and(|peak| peak.all <= most), format!("more than {} MiB", most / MIB));
         let (after, took) = self.after;
@@ -976,13 +948,11 @@ impl Row<'_> {
 
 // The gateway.
 
-struct Gateway {
-    child: Child,
-    public: SocketAddr,
+/// A gateway that is attacked. Its cgroups are removed after it has ended.
+struct Target {
+    gateway: Gateway,
     memory: Option<Cgroup>,
     pids: Option<Cgroup>,
-    /// The last lines that it logged.
-    log: Arc<Mutex<VecDeque<String>>>,
 }
 
 /// Bytes, each at its worst moment.
@@ -1008,7 +978,7 @@ impl Counts {
     }
 }
 
-impl Gateway {
+impl Target {
     /// Starts it in front of `api`, in cgroups of its own where they can be made.
     fn start(api: &FakeApi, descriptors: u32, most: Option<u32>, pids: Option<u32>) -> Self {
         // The kernel counts what it keeps for sockets for itself, where a limit is set (v1).
@@ -1025,43 +995,21 @@ impl Gateway {
                       ulimit -n \"$1\" && exec \"$0\"";
         let enter: Vec<_> =
             memory.iter().chain(&pids).map(|cgroup| cgroup.0.to_str().unwrap()).collect();
-        let mut child = Command::new("sh")
-            .args(["-c", script])
-            .arg(binary())
-            .arg(descriptors.to_string())
-            .env_clear()
-            .env("ENTER", enter.join(" "))
-            .env("LISTEN_ADDR", "127.0.0.1")
-            .env("LISTEN_PORT", "0")
-            .env("ADMIN_PORT", "0")
-            .env("UPSTREAM_HOST", api.url())
-            .env("SA_TOKEN_PATH", api.volume.token())
-            .env("SA_CA_CERT_PATH", api.volume.ca())
-            .env("MAX_CONNECTIONS", most.map_or_else(String::new, |most| most.to_string()))
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start the gateway");
-        let log = Arc::<Mutex<VecDeque<String>>>::default();
-        let (address, addresses) = mpsc::channel();
-        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        thread::spawn(move || read_log(stderr, &lines, &address));
-        let Ok(public) = addresses.recv_timeout(SOON) else {
-            panic!("the gateway ({}) does not listen: {:?}", binary().display(), log.lock());
-        };
-        Self { child, public, memory, pids, log }
+        let gateway = Gateway::builder(api)
+            .quiet()
+            .set("ENTER", enter.join(" "))
+            .set("MAX_CONNECTIONS", most.map_or_else(String::new, |most| most.to_string()))
+            .under(&["sh", "-c", script])
+            .arg(&descriptors.to_string())
+            .start();
+        Self { gateway, memory, pids }
     }
 
-    /// What the polite clients are to get.
+    /// What the well-behaved clients should get.
     fn document(&self) -> Vec<u8> {
-        let mut stream = TcpStream::connect(self.public).expect("connect");
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        stream.write_all(&get("Connection: close\r\n")).expect("ask");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer");
-        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
-        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
-        answer.split_off(head + 4)
+        let response = self.gateway.get(JWKS);
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.body
     }
 
     /// The counts once they have not changed for half a second.
@@ -1095,10 +1043,6 @@ impl Gateway {
         Counts { threads: count("task"), descriptors: count("fd") }
     }
 
-    fn lives(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
     /// The most memory that it has used so far.
     fn peak(&self) -> Option<Peak> {
         let status = fs::read_to_string(self.proc("status")).ok()?;
@@ -1114,50 +1058,15 @@ impl Gateway {
     }
 
     fn proc(&self, name: &str) -> String {
-        format!("/proc/{}/{name}", self.child.id())
+        format!("/proc/{}/{name}", self.gateway.pid())
     }
 
+    /// The last lines that it logged.
     fn print_log(&self) {
-        self.log.lock().unwrap().iter().for_each(|line| println!("    | {line}"));
+        let log = self.gateway.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines.iter().skip(lines.len().saturating_sub(12)).for_each(|line| println!("    | {line}"));
     }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // It fails only when it has ended already; the cgroups are removed after it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_log(
-    stderr: ChildStderr,
-    last: &Mutex<VecDeque<String>>,
-    address: &mpsc::Sender<SocketAddr>,
-) {
-    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if let Some((_, rest)) = line.split_once("listening public=") {
-            let public = rest.split(' ').next().and_then(|text| text.parse().ok());
-            // Nobody asks twice.
-            let _ = address.send(public.expect("an address"));
-        }
-        let mut last = last.lock().unwrap();
-        if last.len() >= 12 {
-            last.pop_front();
-        }
-        last.push_back(line);
-    }
-}
-
-fn binary() -> PathBuf {
-    if let Some(given) = env::var_os("GATEWAY").filter(|given| !given.is_empty()) {
-        return given.into();
-    }
-    // `target/release/examples/attack` is this program.
-    let mut path = env::current_exe().expect("the path of this program");
-    path.pop();
-    path.pop();
-    path.join("kube-issuer-gateway")
 }
 
 /// A control group of one controller, below the one that this program is in; removed when dropped.

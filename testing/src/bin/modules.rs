@@ -10,13 +10,11 @@
     reason = "a program to look at, started by hand: it may fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/source.rs"]
-mod source;
-
 use std::env;
 use std::path::Path;
 use std::process::ExitCode;
+
+use testing::source;
 
 fn main() -> ExitCode {
     let folder = env::args().nth(1).unwrap_or_else(|| "src".to_owned());

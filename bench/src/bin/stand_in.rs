@@ -16,13 +16,8 @@
     reason = "a program to look at, started by hand: it may talk, and fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/fake_api.rs"]
-mod fake_api;
-
 use std::env;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -32,7 +27,8 @@ use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use fake_api::{DISCOVERY, FakeApi, ISSUER, JWKS, Request};
+use testing::fake_api::{DISCOVERY, FakeApi, ISSUER, JWKS, Request};
+use testing::gateway::{self, Gateway};
 
 /// What `make run` sets unless the user did: local, quick to refresh, quick to end.
 const DEFAULTS: [(&str, &str); 5] = [
@@ -42,6 +38,10 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("CACHE_TTL_SECONDS", "10"),
     ("SHUTDOWN_DELAY_SECONDS", "0"),
 ];
+
+/// What it sets itself, and older names of these, which would contradict them.
+const OURS: [&str; 5] =
+    ["UPSTREAM_HOST", "SA_TOKEN_PATH", "SA_CA_CERT_PATH", "TOKEN_PATH", "CA_CERT_PATH"];
 
 fn main() {
     let api = Arc::new(FakeApi::start());
@@ -80,28 +80,26 @@ fn token(api: &FakeApi) -> String {
     }))
 }
 
+/// With the user's settings, except for those that lead to `api`.
 fn start_gateway(api: &FakeApi) -> Child {
-    let binary = binary();
-    let mut command = Command::new(&binary);
+    let mut builder = Gateway::builder(api);
     for (name, value) in DEFAULTS {
-        if env::var_os(name).is_none_or(|value| value.is_empty()) {
-            command.env(name, value);
+        builder = builder.set(name, value);
+    }
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    for (name, value) in env::vars_os() {
+        let is_default = DEFAULTS.iter().any(|(default, _)| name == *default);
+        let is_ours = OURS.iter().any(|ours| name == *ours);
+        if !is_ours && (!is_default || !value.is_empty()) {
+            builder = builder.set(name, value);
         }
     }
-    command
-        .env("RUST_LOG", filter(env::var("RUST_LOG").unwrap_or_default()))
-        .env("UPSTREAM_HOST", api.url())
-        .env("SA_TOKEN_PATH", api.volume.token())
-        .env("SA_CA_CERT_PATH", api.volume.ca())
-        // Their older names, which would contradict them.
-        .env_remove("TOKEN_PATH")
-        .env_remove("CA_CERT_PATH")
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped());
-    if env::var_os("CACHE_TTL_MINUTES").is_some() && env::var_os("CACHE_TTL_SECONDS").is_none() {
-        command.env_remove("CACHE_TTL_SECONDS");
+    if env::var_os("CACHE_TTL_MINUTES").is_some() && !is_set("CACHE_TTL_SECONDS") {
+        builder = builder.unset("CACHE_TTL_SECONDS");
     }
-    command.spawn().unwrap_or_else(|error| {
+    let builder = builder.set("RUST_LOG", filter(env::var("RUST_LOG").unwrap_or_default()));
+    builder.command().stderr(Stdio::piped()).spawn().unwrap_or_else(|error| {
+        let binary = gateway::binary();
         eprintln!("stand-in: cannot start {}: {error} (`cargo build` first)", binary.display());
         api.volume.remove();
         process::exit(1)
@@ -116,14 +114,6 @@ fn filter(given: String) -> String {
         Some((directives, regex)) => format!("{directives},{NEEDED}/{regex}"),
         None => format!("{given},{NEEDED}"),
     }
-}
-
-/// `target/debug/examples/stand_in` is this program, `target/debug/kube-issuer-gateway` the other.
-fn binary() -> PathBuf {
-    let mut path = env::current_exe().expect("the path of this program");
-    path.pop();
-    path.pop();
-    path.join("kube-issuer-gateway")
 }
 
 /// Takes SIGINT and SIGTERM, so that this program outlives the gateway and can wait for it. The

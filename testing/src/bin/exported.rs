@@ -16,17 +16,14 @@
     reason = "a program for a script of tests: it may fail loudly"
 )]
 
-#[allow(dead_code, reason = "shared with the tests, which ask for more")]
-#[path = "../tests/it/fake_api.rs"]
-mod fake_api;
-
 use std::env;
-use std::process::{self, Command};
+use std::process;
 use std::time::SystemTime;
 
 use serde_json::json;
 
-use fake_api::{Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI};
+use testing::fake_api::{self, Answer, DISCOVERY, FakeApi, INTERNAL_JWKS_URI};
+use testing::gateway::Gateway;
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
@@ -38,21 +35,9 @@ fn main() {
     let document = fake_api::discovery(issuer, INTERNAL_JWKS_URI);
     api.set(DISCOVERY, Answer::discovery(document));
 
-    // `target/debug/examples/exported` is this program, `target/debug/kube-issuer-gateway` the other.
-    let mut binary = env::current_exe().expect("the path of this program");
-    binary.pop();
-    binary.pop();
-    binary.push("kube-issuer-gateway");
-    let said = Command::new(&binary)
-        .args(["export", folder])
-        .env_clear()
-        .env("ISSUER", issuer)
-        .env("UPSTREAM_HOST", api.url())
-        .env("SA_TOKEN_PATH", api.volume.token())
-        .env("SA_CA_CERT_PATH", api.volume.ca())
-        .output()
-        .expect("start the gateway (`cargo build` first)");
-    eprint!("{}{}", String::from_utf8_lossy(&said.stderr), String::from_utf8_lossy(&said.stdout));
+    let exporting = Gateway::builder(&api).quiet().set("ISSUER", issuer);
+    let ended = exporting.arg("export").arg(folder).run();
+    eprintln!("{}\n{}", ended.log, ended.stdout);
 
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let claims = json!({
@@ -67,5 +52,5 @@ fn main() {
     // By hand, since `exit` drops nothing.
     api.volume.remove();
     stranger.volume.remove();
-    process::exit(said.status.code().unwrap_or(1));
+    process::exit(ended.code.unwrap_or(1));
 }

@@ -31,17 +31,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use testing::fake_api::{DISCOVERY, JWKS};
 
-#[path = "cluster/kube.rs"]
 mod kube;
-#[path = "cluster/load.rs"]
 mod load;
 
 use kube::{
     AtEnd, Changed, Deployment, NAME, Pod, PortForward, Sampler, StartUps, Total, assert_line,
     kubectl, kubectl_with, script, try_kubectl, within,
 };
-use load::{Connection, DISCOVERY, ISSUER, JWKS, Load, Lost, Outcome};
+use load::{ISSUER, Load, Lost, Outcome};
 
 /// Of deploy.yaml.
 const MANIFEST: Deployment = Deployment { namespace: NAME, name: NAME };
@@ -220,7 +219,7 @@ fn assert_none_lost(lost: &[Lost]) {
 /// The status and the first line of the body, or why there is none.
 fn probe(path: &str) -> (u16, String) {
     match load::get(path) {
-        Ok(answer) => (answer.status, answer.body.trim_end().to_owned()),
+        Ok(answer) => (answer.status, load::text(&answer)),
         Err(error) => (0, error.to_string()),
     }
 }
@@ -399,7 +398,7 @@ fn the_documents_are_the_api_servers_but_for_jwks_uri(_: &mut Run) {
     };
     for (path, wanted) in [(DISCOVERY, discovery), (JWKS, parse(&kubectl(&["get", "--raw", JWKS])))]
     {
-        assert_eq!(load::get(path).expect("an answer").json(), wanted);
+        assert_eq!(load::json(&load::get(path).expect("an answer")), wanted);
         assert_eq!(parse(&through_the_service(path)), wanted);
     }
 }
@@ -508,16 +507,17 @@ fn load_is_held_within_64_mib_and_a_tenth_of_a_cpu(run: &mut Run) {
     let start = run.sampler.total();
     run.under_load(|_| {
         let held: Vec<_> =
-            (0..HELD).map(|_| Connection::to_the_node_port().expect("one more")).collect();
+            (0..HELD).map(|_| load::connect_to_the_node_port().expect("one more")).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(AtomicUsize::new(0));
         let greedy: Vec<_> = (0..GREEDY)
             .map(|_| {
                 let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
                 thread::Builder::new().name("greedy".to_owned()).spawn(move || {
-                    let mut connection = Connection::to_the_node_port().expect("a connection");
+                    let mut connection = load::connect_to_the_node_port().expect("a connection");
                     while !stop.load(Ordering::Relaxed) {
-                        assert_eq!(connection.get(JWKS, false).expect("an answer").status, 200);
+                        let answer = load::ask(&mut connection, JWKS, &[]).expect("an answer");
+                        assert_eq!(answer.status, 200);
                         answers.fetch_add(1, Ordering::Relaxed);
                     }
                 })
@@ -700,7 +700,8 @@ fn a_new_signing_key_is_served_within_cache_ttl(run: &mut Run) {
         });
         let start = Instant::now();
         within(CACHE_TTL + SLACK, "the new key is served by all pods", || {
-            let served = |_| load::get(JWKS).is_ok_and(|jwks| kids(&jwks.json()).contains(&new));
+            let served =
+                |_| load::get(JWKS).is_ok_and(|jwks| kids(&load::json(&jwks)).contains(&new));
             if (0..20).all(served) { Ok(()) } else { Err("not yet".to_owned()) }
         });
         let took = start.elapsed();
@@ -709,7 +710,7 @@ fn a_new_signing_key_is_served_within_cache_ttl(run: &mut Run) {
         took
     });
     println!("   served by all pods {} after the API server published it", seconds(took));
-    let now = kids(&load::get(JWKS).expect("an answer").json());
+    let now = kids(&load::json(&load::get(JWKS).expect("an answer")));
     assert!(old.is_subset(&now), "the old keys {old:?} are still published, and not in {now:?}");
     assert_untouched(&before, &MANIFEST.pods());
 }
