@@ -39,6 +39,7 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("UPSTREAM_HOST", "https://a:99999"),
         ("UPSTREAM_HOST", "https://:6443"),
         ("UPSTREAM_HOST", "http://127.0.0.1:99999"),
+        ("UPSTREAM_HOST", "http://192.0.2.1:8001"),
         ("UPSTREAM_TIMEOUT_SECONDS", "0.04"),
         ("UPSTREAM_TIMEOUT_SECONDS", "61"),
         ("CACHE_TTL_SECONDS", "0"),
@@ -66,6 +67,7 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("DISCOVERY_DEFAULTS", "[]"),
         ("DISCOVERY_DEFAULTS", "{"),
         ("DISCOVERY_DEFAULTS", r#"{"issuer":"https://a"}"#),
+        ("DISCOVERY_DEFAULTS", r#"{"jwks_uri":"https://a/k"}"#),
         ("DISCOVERY_DEFAULTS", r#"{"a":1,"a":2}"#),
         ("WORKERS", "1"),
         ("WORKERS", "65"),
@@ -78,6 +80,8 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("RUST_LOG", "loud=very"),
         ("RUST_LOG", "verbose"),
         ("RUST_LOG", "info,inof"),
+        ("RUST_LOG", "info=debug"),
+        ("RUST_LOG", "kube-issuer-gateway=debug"),
         ("ISSUER", "http://issuer.example"),
         ("ISSUER", "https://issuer.example/?a"),
         ("OWN_TOKEN_CHECK", "yes"),
@@ -99,7 +103,7 @@ fn all_mistakes_are_named_at_once() {
 #[test]
 fn each_valid_value_is_used() {
     type Shows = fn(&Config) -> String;
-    let cases: [(&str, &str, Shows, &str); 28] = [
+    let cases: [(&str, &str, Shows, &str); 31] = [
         ("LISTEN_ADDR", "::1", |it| format!("{:?}", it.listen_addr), "Some(::1)"),
         ("LISTEN_ADDR", "[::]", |it| format!("{:?}", it.listen_addr), "Some(::)"),
         ("LISTEN_ADDR", "::1", |it| format!("{:?}", it.admin_addr), "Some(::1)"),
@@ -110,6 +114,12 @@ fn each_valid_value_is_used() {
             "http://127.0.0.1:8001/proxy/",
             |it| it.upstream_host.clone(),
             "http://127.0.0.1:8001/proxy",
+        ),
+        (
+            "UPSTREAM_HOST",
+            "http://localhost:8001",
+            |it| it.upstream_host.clone(),
+            "http://localhost:8001",
         ),
         ("UPSTREAM_HOST", "http://[::1]:8001", |it| it.upstream_host.clone(), "http://[::1]:8001"),
         (
@@ -163,6 +173,8 @@ fn each_valid_value_is_used() {
             r#"[("SA_TOKEN_PATH", "Cargo.toml"), ("SA_CA_CERT_PATH", "Cargo.toml"), ("WORKERS", "2")]"#,
         ),
         ("RUST_LOG", "debug,ureq=trace", |it| it.log.filter.clone(), "debug,ureq=trace"),
+        ("RUST_LOG", "WARN,", |it| it.log.filter.clone(), "WARN,"),
+        ("RUST_LOG", "kube_issuer_gateway", |it| it.log.filter.clone(), "kube_issuer_gateway"),
     ];
     for (name, value, shows, expected) in cases {
         let config = parse(&[(name, value)]).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
@@ -196,6 +208,7 @@ fn the_older_programs_names_mean_the_same() {
     assert_eq!(config.cache_ttl, Duration::from_secs(30));
     let same = parse(&[("CACHE_TTL_MINUTES", "1"), ("CACHE_TTL_SECONDS", "60")]);
     assert!(same.is_ok());
+    assert!(parse(&[("TOKEN_PATH", "Cargo.toml")]).is_ok(), "the value of SA_TOKEN_PATH");
     let differing = parse(&[("CACHE_TTL_MINUTES", "1"), ("CACHE_TTL_SECONDS", "61")]);
     assert!(differing.err().unwrap().concat().contains("CACHE_TTL_MINUTES"));
     let differing = parse(&[("TOKEN_PATH", "Cargo.lock")]);
