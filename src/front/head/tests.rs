@@ -271,6 +271,14 @@ fn what_is_forwarded_has_a_longest_length() {
 }
 
 #[test]
+fn a_value_that_needs_no_escaping_is_not_copied() {
+    assert!(matches!(printable(b"curl/8.5.0 (x; y)"), Cow::Borrowed("curl/8.5.0 (x; y)")));
+    assert!(
+        matches!(printable(&[b'a'; MAX_LOGGED + 1]), Cow::Borrowed(text) if text.len() == MAX_LOGGED)
+    );
+}
+
+#[test]
 fn only_what_the_gateway_uses_is_forwarded() {
     for (fields, expected) in [
         ("Client: 9 9\r\nAnswer-Connection: close\r\nCookie: a\r\n", ""),
