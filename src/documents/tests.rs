@@ -254,3 +254,8 @@ fn each_document_has_the_path_and_the_media_type_that_kube_apiserver_has_for_it(
     assert_eq!(of(Kind::Discovery), discovery);
     assert_eq!(of(Kind::Jwks), ("jwks", "/openid/v1/jwks", "application/jwk-set+json"));
 }
+
+#[test]
+fn a_document_that_is_a_little_too_large_to_serve_is_read_whole_and_refused_as_such() {
+    assert!(MAX_UPSTREAM_BYTES >= 2 * u64::try_from(MAX_SERVED_BYTES).unwrap());
+}

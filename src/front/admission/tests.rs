@@ -202,3 +202,15 @@ fn what_is_unread_is_measured_above_8_mib() {
     assert_eq!(admission.bytes(), (0, 7 << 20));
     assert!(admission.excess_unread().is_empty());
 }
+
+#[test]
+fn patience_begins_anew_with_the_next_connection_once_none_waits() {
+    let now = Instant::now();
+    let mut admission = Admission::new(1);
+    let kept = enter(&mut admission, 1, 2, now);
+    assert_eq!(admission.room(now + 10 * MS), Room::WaitUntil(now + 70 * MS));
+    // The one that waited has gone away; another one comes.
+    admission.none_waiting();
+    assert_eq!(admission.room(now + 80 * MS), Room::WaitUntil(now + 120 * MS));
+    assert_eq!(admission.room(now + 120 * MS), Room::Evict(kept[0]));
+}
