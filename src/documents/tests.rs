@@ -152,7 +152,10 @@ fn an_internal_jwks_uri_is_replaced_by_one_at_the_issuer() {
         ("https://issuer.example/c/1/", "https://issuer.example/c/1/openid/v1/jwks"),
         ("https://issuer.example:8443", "https://issuer.example:8443/openid/v1/jwks"),
     ] {
-        let published = published(issuer, "https://10.0.0.1:6443/openid/v1/jwks", &JwksUri::Auto);
+        let internal = "https://10.0.0.1:6443/openid/v1/jwks";
+        let valid = check_discovery(discovery_of(issuer, internal).as_bytes()).unwrap();
+        assert_eq!(valid.issuer(), issuer);
+        let published = published(issuer, internal, &JwksUri::Auto);
         assert_eq!(published.jwks_uri, expected);
         assert_eq!(published.issuer, issuer);
         assert_eq!(published.value.get("issuer").unwrap(), issuer);
