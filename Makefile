@@ -33,7 +33,7 @@ mutants: ## the pure modules with one mistake at a time: which of them no unit t
 .PHONY: coverage
 coverage: ## how many lines of each file the tests run, in the gateways that they start as well
 	RUSTFLAGS='-C llvm-args=-runtime-counter-relocation' LLVM_PROFILE_FILE_NAME='%4m%c.profraw' \
-		$(CARGO) llvm-cov --locked --no-fail-fast --ignore-run-fail --summary-only
+		$(CARGO) llvm-cov --locked --ignore-run-fail --summary-only
 
 .PHONY: modules
 modules: ## which module of SRC (src) names which others
