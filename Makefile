@@ -23,6 +23,18 @@ lint: ## formatting, clippy and rustdoc, each warning an error
 	$(CARGO) clippy --locked --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
+# FILES: other files than all of the pure modules, which take hours. Needs cargo-mutants.
+.PHONY: mutants
+mutants: ## the pure modules with one mistake at a time: which of them no unit test notices
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) mutants --output $(TARGET) \
+		$(addprefix --file ,$(or $(FILES),$(shell grep -rl '^//! Pure: ' src)))
+
+# %c: counted in the file itself, so that a gateway that is killed keeps its counts. Needs cargo-llvm-cov.
+.PHONY: coverage
+coverage: ## how many lines of each file the tests run, in the gateways that they start as well
+	RUSTFLAGS='-C llvm-args=-runtime-counter-relocation' LLVM_PROFILE_FILE_NAME='%4m%c.profraw' \
+		$(CARGO) llvm-cov --locked --ignore-run-fail --summary-only
+
 .PHONY: modules
 modules: ## which module of SRC (src) names which others
 	$(CARGO) run --locked --quiet -p testing --bin modules -- $(or $(SRC),src)

@@ -122,6 +122,12 @@ mod tests {
     }
 
     #[test]
+    fn each_state_of_the_own_token_has_a_word_of_its_own() {
+        let words = OwnTokenState::ALL.map(OwnTokenState::word);
+        assert_eq!(words, ["off", "not_checked", "pending", "verified", "failed"]);
+    }
+
+    #[test]
     fn another_issuer_is_said_before_the_own_token() {
         let observed = |issuer_mismatch, own_token| {
             Observed { issuer_mismatch, own_token, ..Observed::default() }.complaint()

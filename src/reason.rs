@@ -128,3 +128,41 @@ impl Reason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_reasons_have_the_same_word_or_hint() {
+        let all = [
+            Reason::Unreachable,
+            Reason::Timeout,
+            Reason::Unauthorized,
+            Reason::Forbidden,
+            Reason::NotFound,
+            Reason::UntrustedCertificate,
+            Reason::Tls,
+            Reason::Protocol,
+            Reason::UpstreamError,
+            Reason::BadDocument,
+            Reason::InternalError,
+            Reason::IssuerMismatch,
+            Reason::OwnToken,
+            Reason::NotFetchedYet,
+            Reason::TooOld,
+            Reason::Stopping,
+            Reason::ApiServersDisagree,
+            Reason::TokenNotRenewed,
+            Reason::CertificateExpires,
+            Reason::CaExpires,
+        ];
+        let words: BTreeSet<_> = all.iter().map(|reason| reason.word()).collect();
+        let hints: BTreeSet<_> = all.iter().map(|reason| reason.hint()).collect();
+        assert_eq!((words.len(), hints.len()), (all.len(), all.len()));
+        let is_word = |text: &&str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'-'));
+        assert!(words.iter().all(is_word), "{words:?}");
+    }
+}

@@ -121,6 +121,27 @@ mod tests {
     }
 
     #[test]
+    fn of_an_http_url_scheme_host_and_port_are_known() {
+        for (url, expected) in [
+            ("https://A.Example/b", Some((true, "a.example", 443))),
+            ("https://a:8443", Some((true, "a", 8443))),
+            ("http://a.example", Some((false, "a.example", 80))),
+            ("HTTP://[::1]:8080/", Some((false, "[::1]", 8080))),
+            ("ftp://a.example", None),
+            ("a.example", None),
+            ("/b", None),
+            ("https://:443/", None),
+            ("https://a:+443/", None),
+            ("https://a:65536/", None),
+            ("https://[::1]x443/", None),
+        ] {
+            let parts = parts(url);
+            let parts = parts.as_ref().map(|(is_https, host, port)| (*is_https, &**host, *port));
+            assert_eq!(parts, expected, "{url}");
+        }
+    }
+
+    #[test]
     fn hosts_that_cannot_be_reached_from_outside_are_recognised() {
         for host in [
             "kubernetes",
@@ -129,8 +150,10 @@ mod tests {
             "localhost",
             "10.0.0.1",
             "127.0.0.1",
+            "169.254.0.1",
             "[::1]",
             "[fd00::1]",
+            "[fe80::1]",
             "api.corp.internal",
         ] {
             assert!(is_internal(host), "{host}");

@@ -71,6 +71,7 @@ mod tests {
             ("listen_port", "LISTEN_PORT"),
             ("LISTEN_PROT", "LISTEN_PORT"),
             ("UPSTREAM_HOSTS", "UPSTREAM_HOST"),
+            ("UPSTREAMS_HOSTS", "UPSTREAM_HOST"),
             ("MAX_STALE", "MAX_STALE_SECONDS"),
             ("MAX_STALE_MINUTES", "MAX_STALE_SECONDS"),
             ("CACHE_TTL", "CACHE_TTL_SECONDS"),

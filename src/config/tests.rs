@@ -39,6 +39,7 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("UPSTREAM_HOST", "https://a:99999"),
         ("UPSTREAM_HOST", "https://:6443"),
         ("UPSTREAM_HOST", "http://127.0.0.1:99999"),
+        ("UPSTREAM_HOST", "http://192.0.2.1:8001"),
         ("UPSTREAM_TIMEOUT_SECONDS", "0.04"),
         ("UPSTREAM_TIMEOUT_SECONDS", "61"),
         ("CACHE_TTL_SECONDS", "0"),
@@ -66,6 +67,7 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("DISCOVERY_DEFAULTS", "[]"),
         ("DISCOVERY_DEFAULTS", "{"),
         ("DISCOVERY_DEFAULTS", r#"{"issuer":"https://a"}"#),
+        ("DISCOVERY_DEFAULTS", r#"{"jwks_uri":"https://a/k"}"#),
         ("DISCOVERY_DEFAULTS", r#"{"a":1,"a":2}"#),
         ("WORKERS", "1"),
         ("WORKERS", "65"),
@@ -78,6 +80,8 @@ fn each_bad_value_is_named_with_what_would_be_right() {
         ("RUST_LOG", "loud=very"),
         ("RUST_LOG", "verbose"),
         ("RUST_LOG", "info,inof"),
+        ("RUST_LOG", "info=debug"),
+        ("RUST_LOG", "kube-issuer-gateway=debug"),
         ("ISSUER", "http://issuer.example"),
         ("ISSUER", "https://issuer.example/?a"),
         ("OWN_TOKEN_CHECK", "yes"),
@@ -171,6 +175,20 @@ fn each_valid_value_is_used() {
 }
 
 #[test]
+fn plain_http_is_accepted_to_loopback_by_name_and_by_address() {
+    for base in ["http://localhost:8001", "http://127.0.0.2:8001", "http://[::1]:8001"] {
+        assert_eq!(parse(&[("UPSTREAM_HOST", base)]).unwrap().upstream_host, base);
+    }
+}
+
+#[test]
+fn a_filter_names_levels_and_what_can_be_logged() {
+    for filter in ["WARN,", "kube_issuer_gateway", "warn,kube_issuer_gateway=debug"] {
+        assert_eq!(parse(&[("RUST_LOG", filter)]).unwrap().log.filter, filter);
+    }
+}
+
+#[test]
 fn the_address_that_kubernetes_gives_is_used_only_without_upstream_host() {
     for (host, port, own, expected) in [
         ("10.96.0.1", "443", "", Some("10.96.0.1:443")),
@@ -196,6 +214,7 @@ fn the_older_programs_names_mean_the_same() {
     assert_eq!(config.cache_ttl, Duration::from_secs(30));
     let same = parse(&[("CACHE_TTL_MINUTES", "1"), ("CACHE_TTL_SECONDS", "60")]);
     assert!(same.is_ok());
+    assert!(parse(&[("TOKEN_PATH", "Cargo.toml")]).is_ok(), "the value of SA_TOKEN_PATH");
     let differing = parse(&[("CACHE_TTL_MINUTES", "1"), ("CACHE_TTL_SECONDS", "61")]);
     assert!(differing.err().unwrap().concat().contains("CACHE_TTL_MINUTES"));
     let differing = parse(&[("TOKEN_PATH", "Cargo.lock")]);

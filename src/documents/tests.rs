@@ -90,8 +90,13 @@ fn the_layout_is_the_one_asked_for() {
 
 #[test]
 fn what_is_too_large_to_serve_is_refused() {
-    let value = Value::String("x".repeat(MAX_SERVED_BYTES));
-    assert!(matches!(serialise(&value, Layout::Compact), Err(Refused::TooLarge(_))));
+    // With its two quotes it has this many bytes.
+    let of_length = |bytes: usize| Value::String("x".repeat(bytes - 2));
+    let longest = of_length(MAX_SERVED_BYTES);
+    assert_eq!(serialise(&longest, Layout::Compact).unwrap().len(), MAX_SERVED_BYTES);
+    let value = of_length(MAX_SERVED_BYTES + 1);
+    let refused = serialise(&value, Layout::Compact).unwrap_err().to_string();
+    assert_eq!(refused, "its 131073 bytes exceed the limit of 131072");
     assert!(matches!(serialise_keys(&value, Layout::Pretty), Err(Refused::TooLarge(_))));
 }
 
@@ -102,6 +107,10 @@ fn a_large_key_set_is_compact_whatever_was_asked_for() {
         let value = Value::Array(vec![Value::from(1); elements]);
         let (bytes, found) = serialise_keys(&value, Layout::Pretty).unwrap();
         assert_eq!((found, bytes.contains(&b'\n')), (is_large, !is_large), "{elements}");
+    }
+    for (bytes, is_large) in [(LARGE_KEY_SET, false), (LARGE_KEY_SET + 1, true)] {
+        let value = Value::String("x".repeat(bytes - 2));
+        assert_eq!(serialise_keys(&value, Layout::Pretty).unwrap().1, is_large, "{bytes}");
     }
 }
 
@@ -143,7 +152,10 @@ fn an_internal_jwks_uri_is_replaced_by_one_at_the_issuer() {
         ("https://issuer.example/c/1/", "https://issuer.example/c/1/openid/v1/jwks"),
         ("https://issuer.example:8443", "https://issuer.example:8443/openid/v1/jwks"),
     ] {
-        let published = published(issuer, "https://10.0.0.1:6443/openid/v1/jwks", &JwksUri::Auto);
+        let internal = "https://10.0.0.1:6443/openid/v1/jwks";
+        let valid = check_discovery(discovery_of(issuer, internal).as_bytes()).unwrap();
+        assert_eq!(valid.issuer(), issuer);
+        let published = published(issuer, internal, &JwksUri::Auto);
         assert_eq!(published.jwks_uri, expected);
         assert_eq!(published.issuer, issuer);
         assert_eq!(published.value.get("issuer").unwrap(), issuer);
@@ -236,4 +248,17 @@ fn paths_that_do_not_depend_on_upstream_are_known_before() {
         let (path, jwks) = known_paths(issuer, &jwks_uri);
         assert_eq!((path.as_deref(), jwks.as_deref()), expected, "{issuer} {jwks_uri:?}");
     }
+}
+
+#[test]
+fn each_document_has_the_path_and_the_media_type_that_kube_apiserver_has_for_it() {
+    let of = |kind: Kind| (kind.name(), kind.path(), kind.media_type());
+    let discovery = ("discovery", "/.well-known/openid-configuration", "application/json");
+    assert_eq!(of(Kind::Discovery), discovery);
+    assert_eq!(of(Kind::Jwks), ("jwks", "/openid/v1/jwks", "application/jwk-set+json"));
+}
+
+#[test]
+fn a_document_that_is_a_little_too_large_to_serve_is_read_whole_and_refused_as_such() {
+    assert!(MAX_UPSTREAM_BYTES >= 2 * u64::try_from(MAX_SERVED_BYTES).unwrap());
 }

@@ -3,7 +3,8 @@ use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
     ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
-    KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA512,
+    KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256,
+    RSA_PSS_SHA384, RSA_PSS_SHA512,
 };
 use serde_json::json;
 use x509_cert::der::asn1::UintRef;
@@ -61,6 +62,10 @@ fn a_signature_is_valid_by_its_own_key_and_by_no_other() {
         ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING, "ES384", "P-384"),
         ecdsa(&ECDSA_P521_SHA512_FIXED_SIGNING, "ES512", "P-521"),
         rsa("RS256", &RSA_PKCS1_SHA256),
+        rsa("RS384", &RSA_PKCS1_SHA384),
+        rsa("RS512", &RSA_PKCS1_SHA512),
+        rsa("PS256", &RSA_PSS_SHA256),
+        rsa("PS384", &RSA_PSS_SHA384),
         rsa("PS512", &RSA_PSS_SHA512),
         ed25519(),
         // Another key of the same kind.
@@ -148,5 +153,71 @@ fn claims_are_read_as_they_are() {
         assert_eq!(jwt.issuer(), issuer, "{claims}");
         assert_eq!(jwt.issued_at().map(|at| at.as_secs()), issued_at, "{claims}");
         assert_eq!(jwt.kid(), None);
+    }
+}
+
+#[test]
+fn a_key_that_verifies_something_has_no_fault() {
+    for (_, key) in [
+        ecdsa(&ECDSA_P256_SHA256_FIXED_SIGNING, "ES256", "P-256"),
+        ecdsa(&ECDSA_P384_SHA384_FIXED_SIGNING, "ES384", "P-384"),
+        ecdsa(&ECDSA_P521_SHA512_FIXED_SIGNING, "ES512", "P-521"),
+        rsa("RS256", &RSA_PKCS1_SHA256),
+        ed25519(),
+    ] {
+        assert_eq!(key_fault(&key), None, "{key}");
+    }
+    let zero_in_front = |bytes: &[u8]| encode([&[0], bytes].concat());
+    for key in [
+        json!({"kty": "RSA", "n": zero_in_front(&[255; 256]), "e": zero_in_front(&[1, 0, 1])}),
+        // 379 times the base point: x has 31 bytes, and some leave out its zero in front.
+        json!({
+            "kty": "EC", "crv": "P-256", "x": "VUOJSvPQDtfXQKvb11yWsGh3t4fbX3Dup4uQqNfACg",
+            "y": "u0yFo9jqKe-q-iRAaRLdhNWxTcMr9lbvbGvVil2UP5I"
+        }),
+        // Of these nothing is known.
+        json!({"kty": "OKP", "crv": "Ed448", "x": encode([1; 57])}),
+        json!({"kty": "AKP", "pub": ""}),
+        json!({}),
+    ] {
+        assert_eq!(key_fault(&key), None, "{key}");
+    }
+}
+
+#[test]
+fn a_key_that_cannot_verify_anything_is_told_why() {
+    let rsa = |n: &[u8], e: &[u8]| json!({"kty": "RSA", "n": encode(n), "e": encode(e)});
+    let ec = |curve: &str, x: &[u8], y: &[u8]| json!({"kty": "EC", "crv": curve, "x": encode(x), "y": encode(y)});
+    let ed25519 = |x: &[u8]| json!({"kty": "OKP", "crv": "Ed25519", "x": encode(x)});
+    let odd = [255; 256];
+    let mut bits_2047 = odd;
+    bits_2047[0] = 127;
+    let mut even = odd;
+    even[255] = 254;
+    let not_coordinates = "its x and y are not coordinates of its curve in base64url";
+    let not_32_bytes = "its x is not 32 bytes in base64url";
+    for (key, expected) in [
+        (json!({"kty": "RSA", "e": "AQAB"}), "its n and e are not numbers in base64url"),
+        (
+            json!({"kty": "RSA", "n": encode(odd), "e": "?"}),
+            "its n and e are not numbers in base64url",
+        ),
+        (rsa(&bits_2047, &[3]), "it has 2047 bits; RSA keys must have 2048 at least"),
+        (rsa(&[0; 256], &[3]), "it has 0 bits; RSA keys must have 2048 at least"),
+        (rsa(&even, &[3]), "its n and e are no RSA key"),
+        (rsa(&odd, &[2]), "its n and e are no RSA key"),
+        (rsa(&odd, &[1]), "its n and e are no RSA key"),
+        (rsa(&odd, &[]), "its n and e are no RSA key"),
+        (ec("secp256k1", &[1; 32], &[1; 32]), "its curve secp256k1 is not known"),
+        (ec("P-256", &[1; 33], &[1; 32]), not_coordinates),
+        (json!({"kty": "EC", "crv": "P-256", "x": "?", "y": "?"}), not_coordinates),
+        (ec("P-256", &[1; 32], &[1; 32]), "its point is not on its curve"),
+        (ec("P-384", &[1; 48], &[1; 48]), "its point is not on its curve"),
+        (ec("P-521", &[1; 66], &[1; 66]), "its point is not on its curve"),
+        (ed25519(&[1; 31]), not_32_bytes),
+        (ed25519(&[1; 33]), not_32_bytes),
+        (json!({"kty": "OKP", "crv": "Ed25519"}), not_32_bytes),
+    ] {
+        assert_eq!(key_fault(&key).as_deref(), Some(expected), "{key}");
     }
 }

@@ -184,11 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn metrics_and_status_name_what_expires_and_the_block_of_a_ca() {
+        for (subject, expected) in [
+            (Subject::Server, ("api_server", None)),
+            (Subject::Anchor(Place { block: 2, line: 30 }), ("ca", Some(2))),
+            (Subject::Token, ("token", None)),
+        ] {
+            assert_eq!((subject.word(), subject.block()), expected);
+        }
+    }
+
+    #[test]
     fn a_token_ends_when_its_claims_say_so() {
         let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
         for (claims, expected) in [
             (r#"{"iat":1000,"exp":2000}"#, Some((2000, 1900))),
             (r#"{"iat":1000,"exp":9000,"kubernetes.io":{"warnafter":4607}}"#, Some((9000, 4607))),
+            (r#"{"iat":799,"exp":253402300799}"#, Some((253_402_300_799, 228_062_070_799))),
             (r#"{"exp":2000}"#, None),
             (r#"{"iat":1000,"exp":-1}"#, None),
             (r#"{"iat":1000,"exp":18446744073709551615}"#, None),

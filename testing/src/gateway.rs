@@ -81,6 +81,8 @@ impl Gateway {
     pub fn builder(api: &FakeApi) -> Builder {
         let mut command = Command::new(binary());
         command.env_clear().stdin(Stdio::null());
+        // Where a binary built by `make coverage` counts the lines that it runs.
+        command.envs(env::var_os("LLVM_PROFILE_FILE").map(|path| ("LLVM_PROFILE_FILE", path)));
         Builder { command, is_quiet: false }
             .set("LISTEN_ADDR", "127.0.0.1")
             .set("LISTEN_PORT", "0")

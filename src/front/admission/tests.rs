@@ -148,3 +148,69 @@ fn bytes_of_a_partial_head_do_not_count_as_activity() {
     assert_eq!(admission.expired(now + 10_000 * MS), None);
     assert_eq!(admission.expired(now + 10_001 * MS), Some((dripping, Phase::ReadingHead)));
 }
+
+#[test]
+fn the_program_may_end_once_no_request_is_under_way_or_on_its_way() {
+    let now = Instant::now();
+    let mut admission = Admission::new(4);
+    assert!(admission.is_quiet(now));
+    // The first request of a new connection may be on its way for half a second.
+    let slot = admission.insert(now);
+    assert!(!admission.is_quiet(now));
+    assert!(!admission.is_quiet(now + 499 * MS));
+    assert!(admission.is_quiet(now + 500 * MS));
+    for (phase, is_quiet) in [
+        (Phase::ReadingHead, false),
+        (Phase::Answering, false),
+        (Phase::Writing, false),
+        (Phase::Idle, true),
+        (Phase::Closing, true),
+        (Phase::Refused, true),
+    ] {
+        admission.set_phase(slot, phase, now + 500 * MS);
+        assert_eq!(admission.is_quiet(now + 501 * MS), is_quiet, "{phase:?}");
+    }
+}
+
+#[test]
+fn open_connections_are_counted_against_the_limit() {
+    let now = Instant::now();
+    let mut admission = Admission::new(7);
+    let slots = enter(&mut admission, 3, 1, now);
+    assert_eq!((admission.open(), admission.limit()), (3, 7));
+    // One that is reported as closed twice was open once.
+    admission.remove(slots[1]);
+    admission.remove(slots[1]);
+    assert_eq!((admission.open(), admission.limit()), (2, 7));
+}
+
+#[test]
+fn what_is_unread_is_measured_above_8_mib() {
+    let now = Instant::now();
+    let mut admission = Admission::new(100);
+    let slots = enter(&mut admission, 33, 1, now);
+    let (last, others) = slots.split_last().unwrap();
+    // 32 of 256 KiB are 8 MiB.
+    others.iter().for_each(|slot| admission.add_unread(*slot, UNREAD_OF_ONE));
+    assert!(!admission.is_unread_over());
+    admission.add_unread(*last, 1);
+    assert!(admission.is_unread_over());
+    assert_eq!(admission.unread_slots(), slots);
+    // They have read it, but for 7 MiB: none has to go.
+    others.iter().for_each(|slot| admission.set_unread(*slot, (7 << 20) / 32));
+    admission.set_unread(*last, 0);
+    assert_eq!(admission.bytes(), (0, 7 << 20));
+    assert!(admission.excess_unread().is_empty());
+}
+
+#[test]
+fn patience_begins_anew_with_the_next_connection_once_none_waits() {
+    let now = Instant::now();
+    let mut admission = Admission::new(1);
+    let kept = enter(&mut admission, 1, 2, now);
+    assert_eq!(admission.room(now + 10 * MS), Room::WaitUntil(now + 70 * MS));
+    // The one that waited has gone away; another one comes.
+    admission.none_waiting();
+    assert_eq!(admission.room(now + 80 * MS), Room::WaitUntil(now + 120 * MS));
+    assert_eq!(admission.room(now + 120 * MS), Room::Evict(kept[0]));
+}

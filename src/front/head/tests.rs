@@ -54,6 +54,8 @@ fn a_head_that_two_parsers_could_read_differently_is_refused_with_its_mistake() 
         ("GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", BAD_REQUEST_LINE),
         ("GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n", BAD_REQUEST_LINE),
         ("GET http://:80/a HTTP/1.1\r\nHost: a\r\n\r\n", BAD_REQUEST_LINE),
+        ("CONNECT  HTTP/1.1\r\nHost: a\r\n\r\n", BAD_REQUEST_LINE),
+        ("CONNECT a/b HTTP/1.1\r\nHost: a\r\n\r\n", BAD_REQUEST_LINE),
         ("GET http://a:b/ HTTP/1.1\r\nHost: a\r\n\r\n", BAD_REQUEST_LINE),
         ("GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", BAD_HOST),
         ("GET / HTTP/1.1\r\nHost: a:1:2\r\n\r\n", BAD_HOST),
@@ -71,8 +73,10 @@ fn a_head_that_two_parsers_could_read_differently_is_refused_with_its_mistake() 
     ] {
         assert_eq!(refusal(head.as_bytes()), Some(expected), "{head:?}");
     }
-    let long = format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "G".repeat(33));
-    assert_eq!(refusal(long.as_bytes()), Some(BAD_REQUEST_LINE));
+    for (letters, expected) in [(32, None), (33, Some(BAD_REQUEST_LINE))] {
+        let head = format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "G".repeat(letters));
+        assert_eq!(refusal(head.as_bytes()), expected, "{letters}");
+    }
 }
 
 #[test]
@@ -253,10 +257,25 @@ fn what_is_forwarded_has_a_longest_length() {
     assert_eq!(out.windows(5).filter(|five| five == b"Match").count(), 2);
     assert!(out.len() < MAX_PATH + MAX_TAGS + 512);
 
+    // Two fields that have the longest length together, and one more byte.
+    let (first, second) = ("a".repeat(MAX_TAGS / 2), "b".repeat(MAX_TAGS / 2));
+    for (more, expected) in [("", vec![&first, &second]), ("c", vec![&first])] {
+        let head = get(&format!("If-None-Match: {first}\r\nIf-None-Match: {second}{more}\r\n"));
+        assert_eq!(check(&head).unwrap().if_none_match, expected, "{more}");
+    }
+
     let long = format!("User-Agent: {}\r\n", "a".repeat(MAX_LOGGED + 1));
     let mut out = Vec::new();
     check(&get(&long)).unwrap().rewrite("1 peer", &mut out);
     assert_eq!(out.iter().filter(|byte| **byte == b'a').count(), MAX_LOGGED);
+}
+
+#[test]
+fn a_value_that_needs_no_escaping_is_not_copied() {
+    assert!(matches!(printable(b"curl/8.5.0 (x; y)"), Cow::Borrowed("curl/8.5.0 (x; y)")));
+    assert!(
+        matches!(printable(&[b'a'; MAX_LOGGED + 1]), Cow::Borrowed(text) if text.len() == MAX_LOGGED)
+    );
 }
 
 #[test]
@@ -290,9 +309,14 @@ fn the_worker_gets_the_value_of_the_answers_connection_field() {
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
         ("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", None),
         ("GET / HTTP/1.1\r\nHost: a\r\nConnection: te, Close\r\n\r\n", Some("close")),
+        ("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, close\r\n\r\n", Some("close")),
         ("GET / HTTP/1.1\r\nHost: a\r\nConnection: closed\r\n\r\n", None),
         ("GET / HTTP/1.0\r\n\r\n", Some("close")),
         ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", Some("keep-alive")),
+        (
+            "GET / HTTP/1.0\r\nConnection: keep-alive\r\nConnection: keep-alive\r\n\r\n",
+            Some("keep-alive"),
+        ),
         ("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n", Some("close")),
     ] {
         let checked = check(head.as_bytes()).unwrap();

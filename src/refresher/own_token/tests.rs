@@ -225,3 +225,9 @@ fn an_algorithm_that_is_not_known_is_checked_by_kid_and_issuer() {
         assert_eq!(checked.state, expected);
     }
 }
+
+#[test]
+fn the_log_has_a_word_for_each_mismatch() {
+    let words = [Mismatch::Issuer, Mismatch::Kid, Mismatch::Signature].map(Mismatch::word);
+    assert_eq!(words, ["issuer", "kid", "signature"]);
+}
