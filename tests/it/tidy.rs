@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 76] = [
+const READING_ORDER: [(&str, &str); 77] = [
     ("main", "arguments export lifecycle doctor config logging"),
     ("arguments", "export doctor doctor::arguments config"),
     (
@@ -128,7 +128,8 @@ const READING_ORDER: [(&str, &str); 76] = [
     ("url", ""),
     ("reason", ""),
     ("locks", ""),
-    ("logging", ""),
+    ("logging", "logging::line"),
+    ("logging::line", ""),
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
