@@ -22,12 +22,14 @@ pub(crate) fn cut(value: &str) -> String {
 /// A value from outside as printable ASCII, everything else escaped as in a Rust string; the first 200
 /// characters of that.
 pub(crate) fn printable(value: &str) -> String {
-    cut(&Text { text: &cut(value), in_quotes: false }.to_string())
+    cut(&printable_line(&cut(value)))
 }
 
 /// A line for a terminal, as printable ASCII: everything else is escaped as in a Rust string.
 pub(crate) fn printable_line(line: &str) -> String {
-    Text { text: line, in_quotes: false }.to_string()
+    let mut printable = String::with_capacity(line.len());
+    push_escaped(&mut printable, line, false);
+    printable
 }
 
 /// A duration for a key that ends in `_ms`: milliseconds, with three decimals at most. JSON has the
@@ -37,20 +39,19 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
 }
 
 pub(crate) fn text_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
-    let mut line = Vec::with_capacity(256);
+    let mut line = String::with_capacity(512);
     let time = humantime::format_rfc3339_millis(now);
-    let mut text = String::with_capacity(64);
     // Writing to a string cannot fail.
-    let _ = write!(text, "{}", record.args());
-    write!(line, "{time} {:<5} {}", record.level(), Text { text: &text, in_quotes: false })?;
-    let mut pairs = TextPairs { line: &mut line, value: text };
+    let _ = write!(line, "{time} {:<5} ", record.level());
+    push_escaped(&mut line, &text(record.args()), false);
+    let mut pairs = TextPairs { line: &mut line, value: String::with_capacity(64) };
     record.key_values().visit(&mut pairs).map_err(io::Error::other)?;
-    line.push(b'\n');
-    Ok(line)
+    line.push('\n');
+    Ok(line.into_bytes())
 }
 
 struct TextPairs<'a> {
-    line: &'a mut Vec<u8>,
+    line: &'a mut String,
     /// The text of the current value, which decides how it is written.
     value: String,
 }
@@ -60,53 +61,57 @@ impl<'kvs> VisitSource<'kvs> for TextPairs<'_> {
         if is_none(&value)? {
             return Ok(());
         }
+        let Self { line, value: text } = self;
+        line.push(' ');
         let name = key.as_str().strip_suffix("_ms");
-        let duration = name.and_then(|name| Some((name, value.to_f64()?)));
-        if let Some((key, milliseconds)) = duration {
-            return Ok(write_duration(self.line, key, milliseconds)?);
+        if let Some((name, milliseconds)) = name.and_then(|name| Some((name, value.to_f64()?))) {
+            push_duration(line, name, milliseconds);
+            return Ok(());
         }
-        self.value.clear();
+        line.push_str(key.as_str());
+        line.push('=');
+        text.clear();
         // Writing to a string cannot fail.
-        let _ = write!(self.value, "{value}");
-        let text = self.value.as_str();
+        let _ = write!(text, "{value}");
         let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\=".contains(&byte));
         if plain && !text.is_empty() {
-            write!(self.line, " {key}={text}")?;
+            line.push_str(text);
         } else {
-            write!(self.line, " {key}=\"{}\"", Text { text, in_quotes: true })?;
+            line.push('"');
+            push_escaped(line, text, true);
+            line.push('"');
         }
         Ok(())
     }
 }
 
 /// As `duration=1.234ms`, which kube-oidc-gateway has too; others as `446ms`, `4.5s` or `93s`.
-fn write_duration(line: &mut Vec<u8>, key: &str, milliseconds: f64) -> io::Result<()> {
+fn push_duration(line: &mut String, key: &str, milliseconds: f64) {
     let seconds = milliseconds / 1000.0;
-    match key {
-        "duration" => write!(line, " {key}={milliseconds:.3}ms"),
-        _ if milliseconds < 999.5 => write!(line, " {key}={milliseconds:.0}ms"),
-        _ if seconds < 9.95 => write!(line, " {key}={seconds:.1}s"),
-        _ => write!(line, " {key}={seconds:.0}s"),
+    // Writing to a string cannot fail.
+    let _ = match key {
+        "duration" => write!(line, "{key}={milliseconds:.3}ms"),
+        _ if milliseconds < 999.5 => write!(line, "{key}={milliseconds:.0}ms"),
+        _ if seconds < 9.95 => write!(line, "{key}={seconds:.1}s"),
+        _ => write!(line, "{key}={seconds:.0}s"),
+    };
+}
+
+/// Appends text as printable ASCII, with everything else escaped as in a Rust string; in quotes, a
+/// quote is escaped too.
+fn push_escaped(line: &mut String, text: &str, in_quotes: bool) {
+    let is_plain =
+        |byte| matches!(byte, b' '..=b'~') && byte != b'\\' && (byte != b'"' || !in_quotes);
+    // Without an early end, so that the compiler looks at many bytes at a time.
+    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+        return line.push_str(text);
     }
-}
-
-/// Text as printable ASCII, with everything else escaped as in a Rust string; in quotes, a quote is
-/// escaped too.
-struct Text<'a> {
-    text: &'a str,
-    in_quotes: bool,
-}
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.text.chars() {
-            match character {
-                '\'' => out.write_str("'")?,
-                '"' if !self.in_quotes => out.write_str("\"")?,
-                other => write!(out, "{}", other.escape_default())?,
-            }
+    for character in text.chars() {
+        match character {
+            '\'' => line.push('\''),
+            '"' if !in_quotes => line.push('"'),
+            other => line.extend(other.escape_default()),
         }
-        Ok(())
     }
 }
 
