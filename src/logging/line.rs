@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use log::Record;
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
-use serde_json::{Map, json};
+use serde::Serialize;
 
 /// The most characters of a value from outside, in those lines that cut it.
 const LONGEST: usize = 200;
@@ -116,20 +116,27 @@ fn push_escaped(line: &mut String, text: &str, in_quotes: bool) {
 }
 
 pub(crate) fn json_line(record: &Record<'_>, now: SystemTime) -> io::Result<Vec<u8>> {
-    let mut object = Map::new();
-    object.insert("time".into(), json!(humantime::format_rfc3339_millis(now).to_string()));
-    object.insert("level".into(), json!(record.level().as_str().to_ascii_lowercase()));
-    object.insert("message".into(), json!(text(record.args())));
-    record.key_values().visit(&mut JsonPairs(&mut object)).map_err(io::Error::other)?;
-    Ok((ascii_json(&serde_json::to_string(&object)?) + "\n").into_bytes())
+    let mut line = Vec::with_capacity(512);
+    let time = humantime::format_rfc3339_millis(now);
+    let level = record.level().as_str().to_ascii_lowercase();
+    write!(line, r#"{{"time":"{time}","level":"{level}","message":"#)?;
+    push_json(&mut line, &text(record.args()))?;
+    record.key_values().visit(&mut JsonPairs(&mut line)).map_err(io::Error::other)?;
+    line.extend_from_slice(b"}\n");
+    let line = String::from_utf8(line).map_err(io::Error::other)?;
+    Ok(ascii_json(line).into_bytes())
 }
 
 /// The same JSON with everything escaped that is not ASCII: there are characters that control a terminal, or
 /// turn the text around. `serde_json` escapes only those before the space.
-pub(crate) fn ascii_json(json: &str) -> String {
-    let mut ascii = String::with_capacity(json.len().max(256));
+pub(crate) fn ascii_json(json: String) -> String {
+    let is_plain = |character: char| character.is_ascii() && character != '\u{7f}';
+    if json.chars().all(is_plain) {
+        return json;
+    }
+    let mut ascii = String::with_capacity(json.len());
     for character in json.chars() {
-        if character.is_ascii() && character != '\u{7f}' {
+        if is_plain(character) {
             ascii.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
@@ -149,20 +156,27 @@ pub(super) fn text(value: impl fmt::Display) -> String {
     text
 }
 
-struct JsonPairs<'a>(&'a mut Map<String, serde_json::Value>);
+fn push_json(line: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> io::Result<()> {
+    Ok(serde_json::to_writer(line, value)?)
+}
+
+struct JsonPairs<'a>(&'a mut Vec<u8>);
 
 impl<'kvs> VisitSource<'kvs> for JsonPairs<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         if is_none(&value)? {
             return Ok(());
         }
-        let value = match (value.to_u64(), value.to_bool(), value.to_f64()) {
-            (Some(number), _, _) => json!(number),
-            (None, Some(truth), _) => json!(truth),
-            (None, None, Some(number)) => json!(number),
-            (None, None, None) => json!(text(value)),
-        };
-        self.0.insert(key.to_string(), value);
+        let Self(line) = self;
+        line.push(b',');
+        push_json(line, key.as_str())?;
+        line.push(b':');
+        match (value.to_u64(), value.to_bool(), value.to_f64()) {
+            (Some(number), _, _) => push_json(line, &number)?,
+            (None, Some(truth), _) => push_json(line, &truth)?,
+            (None, None, Some(number)) => push_json(line, &number)?,
+            (None, None, None) => push_json(line, &text(value))?,
+        }
         Ok(())
     }
 }
