@@ -197,5 +197,6 @@ fn line(format: Format, record: &Record<'_>) -> io::Result<Vec<u8>> {
 }
 
 fn is_of(record: &Record<'_>, library: &str) -> bool {
-    record.target().split("::").next() == Some(library)
+    let rest = record.target().strip_prefix(library);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
