@@ -7,6 +7,7 @@
 
 mod line;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::panic;
@@ -38,6 +39,9 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The most bytes of several lines in one write. Up to `PIPE_BUF` the lines of two threads do not mix
+/// in a pipe: pipe(7).
+const LONGEST_WRITE: usize = 4096;
 /// Crates that log only warnings and errors, whatever `RUST_LOG` says.
 const LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 /// The crate whose lines are all dropped: its only line above `debug` is an error of its accept
@@ -100,6 +104,11 @@ static CLIENTS: AtomicBool = AtomicBool::new(true);
 /// `LOG_FORMAT`.
 static FORMAT: OnceLock<Format> = OnceLock::new();
 
+thread_local! {
+    /// The lines of this thread that are not written yet, while [`together`] runs.
+    static HELD: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
 /// Whether a filter may name this crate: it is this program, or a library whose lines are shown.
 pub(crate) fn is_shown(name: &str) -> bool {
     name == env!("CARGO_CRATE_NAME") || LIBRARIES.contains(&name)
@@ -157,8 +166,12 @@ pub(crate) fn start(settings: &Settings) {
         {
             return Ok(());
         }
-        // One write a line, so that those of two threads do not mix.
-        out.write_all(&line(format, record)?)
+        let line = line(format, record)?;
+        HELD.with_borrow_mut(|held| match held {
+            Some(lines) => hold(lines, line),
+            // One write a line, so that those of two threads do not mix.
+            None => out.write_all(&line),
+        })
     });
     builder.init();
     // A panic is logged as a line too, because its text may come from outside.
@@ -169,6 +182,25 @@ pub(crate) fn start(settings: &Settings) {
             past_the_filter(format_args!("panic"), &[("panic", &*panic)]);
         }
     }));
+}
+
+/// Calls `log`, and writes the lines that it logs on this thread when it returns, in few writes.
+pub(crate) fn together(log: impl FnOnce()) {
+    HELD.set(Some(HELD.take().unwrap_or_default()));
+    log();
+    // If stderr cannot be written, nobody can be told.
+    let _ = io::stderr().write_all(&HELD.take().unwrap_or_default());
+}
+
+fn hold(lines: &mut Vec<u8>, line: Vec<u8>) -> io::Result<()> {
+    if lines.is_empty() {
+        *lines = line;
+    } else if lines.len() + line.len() <= LONGEST_WRITE {
+        lines.extend_from_slice(&line);
+    } else {
+        return io::stderr().write_all(&std::mem::replace(lines, line));
+    }
+    Ok(())
 }
 
 /// How many panics there have been, logged or not.
