@@ -7,6 +7,9 @@
 //! little and refuses nothing.
 
 use std::borrow::Cow;
+use std::iter;
+
+use memchr::memchr;
 
 /// The longest head, in bytes; nginx accepts 8 KiB a line, Go 1 MiB in total.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
@@ -127,35 +130,43 @@ pub(crate) fn empty_lines(received: &[u8]) -> usize {
 /// The first `searched` bytes are known from an earlier call to contain none. An error as soon as a
 /// byte is not allowed or the head is too long; [`check`] finds all other mistakes.
 pub(crate) fn length(received: &[u8], searched: usize) -> Result<Option<usize>, Refusal> {
-    let from = searched.saturating_sub(3);
-    let fresh = received.get(from..).unwrap_or_default();
-    let end = fresh.windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4);
-    let head = received.get(..end.unwrap_or(received.len())).unwrap_or_default();
-    let mut before = from.checked_sub(1).and_then(|at| head.get(at)).copied();
-    for byte in head.get(from..).unwrap_or_default().iter().copied() {
-        let is_valid = match byte {
-            b'\n' => before == Some(b'\r'),
-            b'\r' | b'\t' => before != Some(b'\r'),
-            0x20..=0x7e | 0x80.. => before != Some(b'\r'),
-            _ => false,
-        };
-        if !is_valid {
+    // The last byte that was searched may be the CR of a line end.
+    let mut at = searched.saturating_sub(1);
+    for line in lines(received.get(at..).unwrap_or_default()) {
+        at += line.len() + 1;
+        let through = received.get(..at);
+        let has_line_end = through.is_none_or(|through| through.ends_with(b"\r\n"));
+        if !has_line_end || !is_text(line.strip_suffix(b"\r").unwrap_or(line)) {
             return Err(BAD_BYTE);
         }
-        before = Some(byte);
+        if through.is_some_and(|through| through.ends_with(b"\r\n\r\n")) {
+            return if at > MAX_HEAD { Err(TOO_LONG) } else { Ok(Some(at)) };
+        }
     }
-    match end {
-        Some(end) if end > MAX_HEAD => Err(TOO_LONG),
-        None if received.len() >= MAX_HEAD => Err(TOO_LONG),
-        end => Ok(end),
-    }
+    if received.len() >= MAX_HEAD { Err(TOO_LONG) } else { Ok(None) }
+}
+
+/// What is between the LFs of `text`, before the first one and behind the last one.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    iter::from_fn(move || {
+        let text = rest?;
+        let end = memchr(b'\n', text);
+        rest = end.and_then(|end| text.get(end + 1..));
+        text.get(..end.unwrap_or(text.len()))
+    })
+}
+
+/// Whether it has no control byte but tabs.
+fn is_text(bytes: &[u8]) -> bool {
+    // Without an early end, so that the compiler looks at many bytes at a time.
+    bytes.iter().fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
 }
 
 /// Checks a complete head, of the length that [`length`] found.
 pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
     let text = head.strip_suffix(b"\r\n\r\n").ok_or(BAD_REQUEST_LINE)?;
-    let mut lines =
-        text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = lines(text).map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut head = request_line(lines.next().unwrap_or_default())?;
     let mut framing = Framing::default();
     for (number, line) in lines.enumerate() {
@@ -262,10 +273,12 @@ fn path<'a>(method: &str, target: &'a str) -> Option<&'a str> {
 }
 
 /// RFC 9112 §5: name and value, with no space before the colon (§5.1) and no folded line (§5.2).
-fn field(line: &[u8]) -> Result<(&str, &[u8]), Refusal> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(BAD_FIELD)?;
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let colon = memchr(b':', line).ok_or(BAD_FIELD)?;
     let (name, value) = line.split_at_checked(colon).ok_or(BAD_FIELD)?;
-    let name = ascii(name).filter(|name| is_token(name.as_bytes())).ok_or(BAD_FIELD)?;
+    if !is_token(name) {
+        return Err(BAD_FIELD);
+    }
     Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }
 
@@ -290,8 +303,8 @@ fn is_host(value: &[u8]) -> bool {
 }
 
 impl<'a> Framing<'a> {
-    fn note(&mut self, name: &str, value: &'a [u8]) -> Result<(), Refusal> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+    fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("host") {
             if !is_host(value) {
                 return Err(BAD_HOST);
@@ -354,8 +367,8 @@ fn ascii(bytes: &[u8]) -> Option<&str> {
 }
 
 impl<'a> Head<'a> {
-    fn note(&mut self, name: &str, value: &'a [u8]) {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+    fn note(&mut self, name: &[u8], value: &'a [u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("connection") {
             self.note_connection(value);
         } else if is("if-none-match") {
