@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::source::{self, Module};
 
 /// The modules in reading order, and the others whose items each names: all of them further down.
-const READING_ORDER: [(&str, &str); 77] = [
+const READING_ORDER: [(&str, &str); 78] = [
     ("main", "arguments export lifecycle doctor config logging"),
     ("arguments", "export doctor doctor::arguments config"),
     (
@@ -77,7 +77,8 @@ const READING_ORDER: [(&str, &str); 77] = [
     ("front::listener", ""),
     ("front::inbox", "front::counts http::answer locks"),
     ("front::counts", "front::head logging"),
-    ("front::head", ""),
+    ("front::head", "front::head::syntax"),
+    ("front::head::syntax", ""),
     ("site", "cache http::answer http::routes http documents reason"),
     (
         "refresher",
@@ -133,7 +134,7 @@ const READING_ORDER: [(&str, &str); 77] = [
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
-const PURE: [&str; 42] = [
+const PURE: [&str; 43] = [
     "arguments",
     "export::paths",
     "export::gcp",
@@ -155,6 +156,7 @@ const PURE: [&str; 42] = [
     "front::admission::phase",
     "front::admission::queues",
     "front::head",
+    "front::head::syntax",
     "refresher::alternation",
     "refresher::key_history",
     "refresher::own_token",

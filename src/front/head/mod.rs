@@ -6,10 +6,12 @@
 //! GET. `tiny_http` sees a rewritten head: method, path, version and a few fields, so that it parses
 //! little and refuses nothing.
 
+mod syntax;
+
 use std::borrow::Cow;
-use std::iter;
 
 use memchr::memchr;
+use syntax::{ascii, is_host, is_text, is_token, lines};
 
 /// The longest head, in bytes; nginx accepts 8 KiB a line, Go 1 MiB in total.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
@@ -146,23 +148,6 @@ pub(crate) fn length(received: &[u8], searched: usize) -> Result<Option<usize>, 
     if received.len() >= MAX_HEAD { Err(TOO_LONG) } else { Ok(None) }
 }
 
-/// What is between the LFs of `text`, before the first one and behind the last one.
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(text);
-    iter::from_fn(move || {
-        let text = rest?;
-        let end = memchr(b'\n', text);
-        rest = end.and_then(|end| text.get(end + 1..));
-        text.get(..end.unwrap_or(text.len()))
-    })
-}
-
-/// Whether it has no control byte but tabs.
-fn is_text(bytes: &[u8]) -> bool {
-    // Without an early end, so that the compiler looks at many bytes at a time.
-    bytes.iter().fold(true, |so_far, byte| so_far & matches!(byte, b'\t' | b' '..=b'~' | 0x80..))
-}
-
 /// Checks a complete head, of the length that [`length`] found.
 pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
     let text = head.strip_suffix(b"\r\n\r\n").ok_or(BAD_REQUEST_LINE)?;
@@ -282,26 +267,6 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }
 
-/// RFC 9112 §3.2: the characters of RFC 3986 §3.2.2, and a port; an empty value is valid.
-fn is_host(value: &[u8]) -> bool {
-    let is_port = |rest: &[u8]| match rest {
-        [] => true,
-        [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
-    if let Some(literal) = value.strip_prefix(b"[") {
-        let end = literal.iter().position(|byte| *byte == b']').unwrap_or(0);
-        let (address, rest) = literal.split_at(end);
-        return !address.is_empty()
-            && address.iter().all(|byte| is_name(byte) || *byte == b':')
-            && rest.strip_prefix(b"]").is_some_and(is_port);
-    }
-    let end = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
-    let (name, rest) = value.split_at(end);
-    name.iter().all(is_name) && is_port(rest)
-}
-
 impl<'a> Framing<'a> {
     fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -354,16 +319,6 @@ impl<'a> Framing<'a> {
             _ => Err(BAD_LENGTH),
         }
     }
-}
-
-/// RFC 9110 §5.6.2.
-fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
-}
-
-fn ascii(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii())
 }
 
 impl<'a> Head<'a> {
