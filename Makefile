@@ -72,6 +72,10 @@ forecasts: ## what doctor foresees against what 16 real relying parties do; no c
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
 	GATEWAY=$${GATEWAY:-$(BINARY)} tests/bench/nginx
 
+.PHONY: instructions
+instructions: build ## instructions a request, by valgrind, each kind with a bound; for a profile: bench/instructions --profile
+	GATEWAY=$${GATEWAY:-$(BINARY)} bench/instructions
+
 .PHONY: metrics-cost
 metrics-cost: ## what counting a request for /metrics costs, in nanoseconds
 	$(CARGO) test --locked --release --bin kube-issuer-gateway -- --ignored --nocapture cost_of_a_request
