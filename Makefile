@@ -92,6 +92,10 @@ doctor-memory: ## what doctor takes of memory beside a gateway under load in 64 
 bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
 	GATEWAY=$${GATEWAY:-$(BINARY)} bench/nginx
 
+.PHONY: instructions
+instructions: build ## instructions a request, by valgrind, each kind with a bound; for a profile: bench/instructions --profile
+	GATEWAY=$${GATEWAY:-$(BINARY)} bench/instructions
+
 .PHONY: metrics-cost
 metrics-cost: ## what counting a request for /metrics costs, in nanoseconds
 	$(CARGO) test --locked --release --bin kube-issuer-gateway -- --ignored --nocapture cost_of_a_request

@@ -263,13 +263,15 @@ impl Worker<'_> {
 
     fn post(&mut self) {
         self.inbox.post(&mut self.messages);
-        for Done { request, line } in self.done.drain(..) {
-            if let Some(line) = line {
-                line.log(&request);
+        logging::together(|| {
+            for Done { request, line } in self.done.drain(..) {
+                if let Some(line) = line {
+                    line.log(&request);
+                }
+                // It is dropped unanswered: `tiny_http` never writes an answer.
+                drop(request.into_writer());
             }
-            // It is dropped unanswered: `tiny_http` never writes an answer.
-            drop(request.into_writer());
-        }
+        });
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn page(facts: &Facts<'_>) -> String {
         "problems": problems,
     });
     // Its names are strings: it can be written.
-    ascii_json(&serde_json::to_string_pretty(&status).unwrap_or_default()) + "\n"
+    ascii_json(serde_json::to_string_pretty(&status).unwrap_or_default()) + "\n"
 }
 
 fn settings(settings: &[(&'static str, String)]) -> Map<String, Value> {

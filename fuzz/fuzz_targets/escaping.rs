@@ -5,9 +5,9 @@
 
 #![no_main]
 
-#[path = "../../src/logging.rs"]
+#[path = "../../src/logging/line.rs"]
 #[allow(dead_code)]
-mod logging;
+mod line;
 #[allow(dead_code)]
 mod second_reader;
 
@@ -109,8 +109,8 @@ fuzz_target!(|data: &[u8]| -> Corpus {
     let lines = |message: fmt::Arguments<'_>| {
         let mut record = Record::builder();
         let record = record.level(level).key_values(&slice).args(message).build();
-        let text = logging::text_line(&record, now).expect("a line");
-        let json = logging::json_line(&record, now).expect("a line");
+        let text = line::text_line(&record, now).expect("a line");
+        let json = line::json_line(&record, now).expect("a line");
         (one_line(&text).to_owned(), one_line(&json).to_owned())
     };
 

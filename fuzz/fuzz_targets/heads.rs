@@ -190,7 +190,7 @@ fn small(sent: &[u8], out: &[u8]) {
         assert!(line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')), "{line:?}");
     }
     // A field may get the one space after its colon, and an absolute target without path a slash.
-    let own = "Client: \r\nAnswer-Connection: keep-alive\r\n".len() + CLIENT.len();
+    let own = "C: \r\nAnswer-Connection: keep-alive\r\n".len() + CLIENT.len();
     let escapes = 2 * 3 * LOGGED;
     assert!(out.len() <= sent.len() + own + MAX_LINES + escapes);
     let logged = escapes + 2 * LOGGED + "User-Agent: \r\nX-Forwarded-For: \r\n".len();

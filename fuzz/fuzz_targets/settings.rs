@@ -14,7 +14,7 @@ mod documents;
 #[path = "../../src/json.rs"]
 #[allow(dead_code)]
 mod json;
-#[path = "../../src/logging.rs"]
+#[path = "../../src/logging/mod.rs"]
 #[allow(dead_code)]
 mod logging;
 #[path = "../../src/url.rs"]

@@ -99,5 +99,5 @@ pub(crate) fn json(findings: &[Finding]) -> String {
     };
     let findings_json: Vec<Value> = findings.iter().map(each).collect();
     let object = json!({ "ok": is_good(findings), "findings": findings_json });
-    ascii_json(&serde_json::to_string_pretty(&object).unwrap_or_default()) + "\n"
+    ascii_json(serde_json::to_string_pretty(&object).unwrap_or_default()) + "\n"
 }

@@ -123,6 +123,10 @@ impl Loop {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Ended::Epoll(error)),
         }
+        // Otherwise the messages that woke it up would wait for another turn.
+        if messages.is_empty() && events.iter().any(|event| event.data.u64() == OF_INBOX) {
+            self.inbox.collect(messages);
+        }
         let now = Instant::now();
         for message in messages.drain(..) {
             self.handle(message, now);
@@ -146,9 +150,10 @@ impl Loop {
 
     /// How long to wait for an event; `None`: until there is one.
     fn wait(&self) -> Option<Timespec> {
-        let accept = self.acceptor.due(Instant::now());
-        let next = [self.admission.deadline(), accept].into_iter().flatten().min()?;
-        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
+        let now = Instant::now();
+        let next =
+            [self.admission.deadline(), self.acceptor.due(now)].into_iter().flatten().min()?;
+        Timespec::try_from(next.saturating_duration_since(now)).ok()
     }
 
     // New connections.

@@ -225,7 +225,8 @@ fn write_head(bytes: &mut Vec<u8>, status: u16, now: SystemTime, request: &Reque
 
 fn write_line(bytes: &mut Vec<u8>, line: std::fmt::Arguments<'_>) {
     // Writing to a vector cannot fail.
-    let _ = write!(bytes, "{line}\r\n");
+    let _ = bytes.write_fmt(line);
+    bytes.extend_from_slice(b"\r\n");
 }
 
 const fn reason_phrase(status: u16) -> &'static str {

@@ -79,7 +79,8 @@ const READING_ORDER: [(&str, &str); 78] = [
     ("front::listener", ""),
     ("front::inbox", "front::counts http::answer locks"),
     ("front::counts", "front::head logging"),
-    ("front::head", ""),
+    ("front::head", "front::head::syntax"),
+    ("front::head::syntax", ""),
     ("site", "cache http::answer http::routes http documents reason"),
     (
         "refresher",
@@ -130,7 +131,8 @@ const READING_ORDER: [(&str, &str); 78] = [
     ("url", ""),
     ("reason", ""),
     ("locks", ""),
-    ("logging", ""),
+    ("logging", "logging::line"),
+    ("logging::line", ""),
 ];
 
 /// The modules without clock, lock, socket, thread, file and log.
@@ -157,6 +159,7 @@ const PURE: [&str; 43] = [
     "front::admission::phase",
     "front::admission::queues",
     "front::head",
+    "front::head::syntax",
     "refresher::alternation",
     "refresher::key_history",
     "refresher::own_token",

@@ -6,7 +6,12 @@
 //! GET. `tiny_http` sees a rewritten head: method, path, version and a few fields, so that it parses
 //! little and refuses nothing.
 
+mod syntax;
+
 use std::borrow::Cow;
+
+use memchr::memchr;
+use syntax::{ascii, is_host, is_text, is_token, lines};
 
 /// The longest head, in bytes; nginx accepts 8 KiB a line, Go 1 MiB in total.
 pub(crate) const MAX_HEAD: usize = 16 << 10;
@@ -22,8 +27,9 @@ const MAX_TAGS: usize = 2 << 10;
 /// The most bytes that are forwarded of each other field: more than a browser's `User-Agent` has.
 const MAX_LOGGED: usize = 256;
 /// The field that names the connection for the worker: its number, a space, the peer's address. A
-/// client's field of this name is dropped, like all that are not forwarded.
-pub(crate) const CLIENT: &str = "Client";
+/// client's field of this name is dropped, like all that are not forwarded. It is short because
+/// `tiny_http` reads byte by byte, at some 100 instructions each.
+pub(crate) const CLIENT: &str = "C";
 /// The field with the value of the answer's `Connection`; absent when the answer has none.
 pub(crate) const ANSWER_CONNECTION: &str = "Answer-Connection";
 
@@ -127,35 +133,26 @@ pub(crate) fn empty_lines(received: &[u8]) -> usize {
 /// The first `searched` bytes are known from an earlier call to contain none. An error as soon as a
 /// byte is not allowed or the head is too long; [`check`] finds all other mistakes.
 pub(crate) fn length(received: &[u8], searched: usize) -> Result<Option<usize>, Refusal> {
-    let from = searched.saturating_sub(3);
-    let fresh = received.get(from..).unwrap_or_default();
-    let end = fresh.windows(4).position(|four| four == b"\r\n\r\n").map(|at| from + at + 4);
-    let head = received.get(..end.unwrap_or(received.len())).unwrap_or_default();
-    let mut before = from.checked_sub(1).and_then(|at| head.get(at)).copied();
-    for byte in head.get(from..).unwrap_or_default().iter().copied() {
-        let is_valid = match byte {
-            b'\n' => before == Some(b'\r'),
-            b'\r' | b'\t' => before != Some(b'\r'),
-            0x20..=0x7e | 0x80.. => before != Some(b'\r'),
-            _ => false,
-        };
-        if !is_valid {
+    // The last byte that was searched may be the CR of a line end.
+    let mut at = searched.saturating_sub(1);
+    for line in lines(received.get(at..).unwrap_or_default()) {
+        at += line.len() + 1;
+        let through = received.get(..at);
+        let has_line_end = through.is_none_or(|through| through.ends_with(b"\r\n"));
+        if !has_line_end || !is_text(line.strip_suffix(b"\r").unwrap_or(line)) {
             return Err(BAD_BYTE);
         }
-        before = Some(byte);
+        if through.is_some_and(|through| through.ends_with(b"\r\n\r\n")) {
+            return if at > MAX_HEAD { Err(TOO_LONG) } else { Ok(Some(at)) };
+        }
     }
-    match end {
-        Some(end) if end > MAX_HEAD => Err(TOO_LONG),
-        None if received.len() >= MAX_HEAD => Err(TOO_LONG),
-        end => Ok(end),
-    }
+    if received.len() >= MAX_HEAD { Err(TOO_LONG) } else { Ok(None) }
 }
 
 /// Checks a complete head, of the length that [`length`] found.
 pub(crate) fn check(head: &[u8]) -> Result<Head<'_>, Refusal> {
     let text = head.strip_suffix(b"\r\n\r\n").ok_or(BAD_REQUEST_LINE)?;
-    let mut lines =
-        text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = lines(text).map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut head = request_line(lines.next().unwrap_or_default())?;
     let mut framing = Framing::default();
     for (number, line) in lines.enumerate() {
@@ -262,36 +259,18 @@ fn path<'a>(method: &str, target: &'a str) -> Option<&'a str> {
 }
 
 /// RFC 9112 §5: name and value, with no space before the colon (§5.1) and no folded line (§5.2).
-fn field(line: &[u8]) -> Result<(&str, &[u8]), Refusal> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(BAD_FIELD)?;
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let colon = memchr(b':', line).ok_or(BAD_FIELD)?;
     let (name, value) = line.split_at_checked(colon).ok_or(BAD_FIELD)?;
-    let name = ascii(name).filter(|name| is_token(name.as_bytes())).ok_or(BAD_FIELD)?;
+    if !is_token(name) {
+        return Err(BAD_FIELD);
+    }
     Ok((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }
 
-/// RFC 9112 §3.2: the characters of RFC 3986 §3.2.2, and a port; an empty value is valid.
-fn is_host(value: &[u8]) -> bool {
-    let is_port = |rest: &[u8]| match rest {
-        [] => true,
-        [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
-    if let Some(literal) = value.strip_prefix(b"[") {
-        let end = literal.iter().position(|byte| *byte == b']').unwrap_or(0);
-        let (address, rest) = literal.split_at(end);
-        return !address.is_empty()
-            && address.iter().all(|byte| is_name(byte) || *byte == b':')
-            && rest.strip_prefix(b"]").is_some_and(is_port);
-    }
-    let end = value.iter().position(|byte| *byte == b':').unwrap_or(value.len());
-    let (name, rest) = value.split_at(end);
-    name.iter().all(is_name) && is_port(rest)
-}
-
 impl<'a> Framing<'a> {
-    fn note(&mut self, name: &str, value: &'a [u8]) -> Result<(), Refusal> {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+    fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("host") {
             if !is_host(value) {
                 return Err(BAD_HOST);
@@ -343,19 +322,9 @@ impl<'a> Framing<'a> {
     }
 }
 
-/// RFC 9110 §5.6.2.
-fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
-}
-
-fn ascii(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii())
-}
-
 impl<'a> Head<'a> {
-    fn note(&mut self, name: &str, value: &'a [u8]) {
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
+    fn note(&mut self, name: &[u8], value: &'a [u8]) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("connection") {
             self.note_connection(value);
         } else if is("if-none-match") {
