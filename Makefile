@@ -44,7 +44,7 @@ build: ## the release binary
 	$(CARGO) build --locked --release
 
 # musl's own allocator stays: mimalloc is faster and takes several times the memory at rest. What it
-# gains and costs: CARGO=... ROUNDS=2 SECONDS_EACH=4 bench/allocator.
+# gains and costs: CARGO=... bench/allocator.
 .PHONY: static
 static: ## the release binary, fully static, for x86_64 (needs a musl target and musl-gcc)
 	$(CARGO) build --locked --release --target x86_64-unknown-linux-musl
@@ -89,8 +89,8 @@ doctor-memory: ## what doctor takes of memory beside a gateway under load in 64 
 	GATEWAY=$${GATEWAY:-$(TARGET)/x86_64-unknown-linux-musl/release/kube-issuer-gateway} tests/doctor/memory
 
 .PHONY: bench
-bench: build ## requests a second, CPU time and memory beside nginx, serving the same bytes
-	GATEWAY=$${GATEWAY:-$(BINARY)} bench/nginx
+bench: build ## requests a second, latency, CPU time, memory and start, beside nginx and Go's net/http
+	GATEWAY=$${GATEWAY:-$(BINARY)} bench/compare
 
 .PHONY: instructions
 instructions: build ## instructions a request, by valgrind, each kind with a bound; for a profile: bench/instructions --profile

@@ -35,7 +35,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use testing::client::{CLOSE, Connection};
-use testing::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS};
+use testing::fake_api::{Answer, DISCOVERY, FakeApi, ISSUER, JWKS, large_key_set};
 use testing::gateway::Gateway;
 
 const USAGE: &str = "\
@@ -44,7 +44,8 @@ usage: measure outage | rate | upstream
   outage     200 requests a second; upstream up (20 s), refusing (40 s), hanging (40 s), answering
              500 (40 s), up (20 s)
   rate       1,000 requests a second for the key set, for 60 s
-  upstream   only the API server, until SIGTERM; prints the settings that lead to it
+  upstream   only the API server, until SIGTERM, with KEYS (1) keys; prints the settings that
+             lead to it
 
 environment:
   SCALE      a factor for these durations, 1 by default
@@ -166,6 +167,9 @@ fn upstream() -> ExitCode {
     let token = api.sign(&json!({ "iss": ISSUER, "aud": [ISSUER], "exp": now + 24 * 60 * 60 }));
     api.accept_tokens(&[&token]);
     api.volume.write(&token, &api.ca_pem());
+    if let Some(count) = env::var("KEYS").ok().and_then(|count| count.parse().ok()) {
+        api.set(JWKS, Answer::jwks(large_key_set(count)));
+    }
     println!("UPSTREAM_HOST={}", api.url());
     println!("SA_TOKEN_PATH={}", api.volume.token().display());
     println!("SA_CA_CERT_PATH={}", api.volume.ca().display());
