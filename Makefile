@@ -49,10 +49,9 @@ IMAGE ?= kube-issuer-gateway:$(VERSION)
 HELM ?= helm
 PROMTOOL ?= promtool
 
-# --no-cache: the classic builder takes a step of one architecture for the other's.
 .PHONY: image
 image: static ## the image for ARCH: the static binary and nothing else
-	docker build --no-cache -f Dockerfile.scratch --platform linux/$(ARCH) --build-arg BINARY=target/$(ARCH)-unknown-linux-musl/release/kube-issuer-gateway \
+	docker build -f Dockerfile.scratch --platform linux/$(ARCH) --build-arg BINARY=target/$(ARCH)-unknown-linux-musl/release/kube-issuer-gateway \
 		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
 
 .PHONY: image-test
