@@ -39,7 +39,7 @@ ARCH ?= x86_64
 REMAP = "--remap-path-prefix=$(CURDIR)=/src","--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"
 .PHONY: static
 static: ## the release binary, fully static, for ARCH (x86_64, aarch64); needs its musl target and a musl C compiler
-	PATH="$$(.ci/tool cargo-auditable):$$PATH" $(CARGO) auditable build --locked --release --target $(ARCH)-unknown-linux-musl \
+	tool=$$(.ci/tool cargo-auditable) && PATH="$$tool:$$PATH" $(CARGO) auditable build --locked --release --target $(ARCH)-unknown-linux-musl \
 		--config 'target."cfg(target_env=\"musl\")".rustflags=[$(REMAP)]'
 
 # rustup target add x86_64-unknown-linux-musl; for arm64 the same target with aarch64, musl-gcc's
