@@ -45,9 +45,14 @@ build: ## the release binary
 
 # musl's own allocator stays: mimalloc is faster and takes several times the memory at rest. What it
 # gains and costs: CARGO=... bench/allocator.
+# No path of the machine goes into it, so that whoever builds the same commit gets the same bytes. It has the list of its crates in it
+# (cargo-auditable), which scanners of images read.
+ARCH ?= x86_64
+REMAP = "--remap-path-prefix=$(CURDIR)=/src","--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"
 .PHONY: static
-static: ## the release binary, fully static, for x86_64 (needs a musl target and musl-gcc)
-	$(CARGO) build --locked --release --target x86_64-unknown-linux-musl
+static: ## the release binary, fully static, for ARCH (x86_64, aarch64); needs its musl target and a musl C compiler
+	tool=$$(.ci/tool cargo-auditable) && PATH="$$tool:$$PATH" $(CARGO) auditable build --locked --release --target $(ARCH)-unknown-linux-musl \
+		--config 'target."cfg(target_env=\"musl\")".rustflags=[$(REMAP)]'
 
 # rustup target add x86_64-unknown-linux-musl; for arm64 the same target with aarch64, musl-gcc's
 # cross compiler and CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER.
@@ -57,8 +62,9 @@ HELM ?= helm
 PROMTOOL ?= promtool
 
 .PHONY: image
-image: static ## the image: the static binary and nothing else
-	docker build -f Dockerfile.scratch --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
+image: static ## the image for ARCH: the static binary and nothing else
+	docker build -f Dockerfile.scratch --platform linux/$(ARCH) --build-arg BINARY=target/$(ARCH)-unknown-linux-musl/release/kube-issuer-gateway \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
 
 .PHONY: image-test
 image-test: ## the image, run as the cluster would run it
@@ -173,3 +179,51 @@ kind-logs: ## what the gateway's pods in that cluster say
 .PHONY: kind-down
 kind-down: ## delete that cluster
 	tests/kind/down
+
+.PHONY: deny
+deny: ## licences, sources and duplicates of all crates; advisories where their database can be had
+	release/deny
+
+.PHONY: advisories
+advisories: ## known vulnerabilities of all crates; fails where their database cannot be had
+	release/deny advisories
+
+.PHONY: sbom
+sbom: ## the CycloneDX bill of materials of the static binary for ARCH, into target/
+	ARCH=$(ARCH) release/sbom
+
+.PHONY: reproducible
+reproducible: ## two builds of the static binary in two folders, equal to the bit (AGAINST=FILE: one, compared with FILE)
+	CARGO='$(CARGO)' ARCH=$(ARCH) release/reproducible
+
+.PHONY: release
+release: ## checks, bumps, commits and tags VERSION=x.y.z; pushes nothing (DRY_RUN=1: shows it only)
+	release/prepare $(if $(filter command,$(origin VERSION)),$(VERSION))
+
+.PHONY: release-test
+release-test: ## make release in clones that are thrown away, and each of its refusals
+	tests/release/test
+
+.PHONY: release-check
+release-check: ## release.yml, first: HEAD is the release that Cargo.toml and its tag say
+	release/publish check
+
+.PHONY: release-files
+release-files: ## release.yml, for ARCH: binary, SBOM and image into target/release-files
+	ARCH=$(ARCH) IMAGE=$(IMAGE) release/publish files
+
+.PHONY: publish
+publish: ## release.yml: pushes images and chart in target/release-files to REGISTRY, and signs them (SIGN=no: does not)
+	HELM=$(HELM) REGISTRY=$(REGISTRY) release/publish push
+
+.PHONY: release-draft
+release-draft: ## release.yml, last: a draft of the release on GitHub
+	release/publish draft
+
+.PHONY: workflows-test
+workflows-test: ## the GitHub workflows, by actionlint and zizmor; each of their make targets exists
+	tests/release/workflows
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZ_SECONDS (600); needs a nightly toolchain
+	fuzz/run
