@@ -34,7 +34,8 @@ fn pages() -> Vec<PathBuf> {
 
 /// The text of a page without its code blocks.
 fn prose(page: &Path) -> String {
-    let text = fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+    let text =
+        fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
     let parts = format!("\n{text}");
     let mut prose = String::new();
     let mut is_code = false;
@@ -166,12 +167,11 @@ fn every_page_of_docs_is_reached_from_the_readme() {
     let mut seen = BTreeSet::new();
     let mut next = vec![root().join("README.md")];
     while let Some(page) = next.pop() {
-        if page.extension().is_some_and(|extension| extension == "md") && seen.insert(page.clone()) {
+        if page.extension().is_some_and(|extension| extension == "md") && seen.insert(page.clone())
+        {
             let folder = page.parent().unwrap();
             let paths = links(&page).into_iter().filter(|link| !link.contains("://"));
-            next.extend(
-                paths.map(|link| plain(&folder.join(link.split('#').next().unwrap()))),
-            );
+            next.extend(paths.map(|link| plain(&folder.join(link.split('#').next().unwrap()))));
         }
     }
     let missing: Vec<_> = pages()
