@@ -82,6 +82,11 @@ dashboard-test: ## the Grafana dashboard: its layout, its queries, and that docs
 alerts-test: ## the alerts: promtool's tests, and whether runbook, metrics and dashboard fit them
 	PROMTOOL=$(PROMTOOL) tests/alerts/run
 
+.PHONY: docs-test
+docs-test: ## the code blocks of the Markdown pages: well-formed, and those marked for it run; with kind, the quick start too
+	$(CARGO) build --locked -p kube-issuer-gateway -p bench
+	HELM=$(HELM) tests/docs/run
+
 .PHONY: forecasts
 forecasts: ## what doctor foresees against what 17 real relying parties do; no cluster needed
 	tests/doctor/forecasts

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::admission::{Admission, Phase, Room, TooManyHeld};
 
 const MS: Duration = Duration::from_millis(1);
-/// What the README promises; the machine's own constants are not looked at.
+/// What docs/limits.md promises; the machine's own constants are not looked at.
 const NEW_GRACE: Duration = Duration::from_millis(50);
 const KEEP_ALIVE_GRACE: Duration = Duration::from_millis(120);
 const PREFERRED: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! Pure: the settings: name, default, requirement and meaning, in the order of `--help`.
 
-/// One setting, as `--help` and the README describe it.
+/// One setting, as `--help` and docs/configuration.md describe it.
 pub(crate) struct Setting {
     pub(crate) name: &'static str,
     /// The name that k8s-jwks-proxy has for it.
@@ -192,7 +192,7 @@ pub(super) const RUST_LOG: Setting = setting(
     "which lines are logged; debug adds probes and each round",
 );
 
-/// All settings in the order of `--help` and the README.
+/// All settings in the order of `--help` and docs/configuration.md.
 pub(crate) const SETTINGS: [Setting; 28] = [
     LISTEN_ADDR,
     LISTEN_PORT,

@@ -1,6 +1,6 @@
 //! Black-box tests: each starts the real binary against a fake API server that speaks real TLS.
 //!
-//! One test binary, so that it is linked once; one module per promise of the README. No test
+//! One test binary, so that it is linked once; one module per promise of the documentation. No test
 //! shares anything with another, and none sleeps for luck: each waits for a line of the log, a
 //! request at the fake API server or an answer.
 
@@ -33,6 +33,7 @@ mod status;
 mod doctor;
 mod shutdown;
 mod export;
+mod pages;
 mod tidy;
 
 /// Says that this machine cannot run a test, which then returns. In the gate, which sets

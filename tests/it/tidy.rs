@@ -1,4 +1,4 @@
-//! The invariants of the source, which module may do what, and that the README tells the truth.
+//! The invariants of the source, which module may do what, and that the pages about it tell the truth.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -424,11 +424,14 @@ fn every_file_says_at_its_top_what_it_is_and_is_short() {
     }
 }
 
+fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect(name)
+}
+
 #[test]
-fn the_readmes_map_has_each_module_in_reading_order() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("README.md");
-    let (_, map) = readme.split_once("## Map of the code").expect("a map");
+fn the_map_in_the_documentation_has_each_module_in_reading_order() {
+    let page = page("docs/development.md");
+    let (_, map) = page.split_once("## Map of the code").expect("a map");
     let rows = map.lines().skip_while(|line| !line.starts_with('|')).skip(2);
     let rows = rows.take_while(|line| line.starts_with('|'));
     let cells = rows.filter_map(|row| row.split('|').nth(1));
@@ -448,13 +451,12 @@ fn the_readmes_map_has_each_module_in_reading_order() {
 }
 
 #[test]
-fn the_readme_has_each_setting_of_the_program_in_the_words_of_help() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).expect("README.md");
+fn the_documentation_has_each_setting_of_the_program_in_the_words_of_help() {
+    let page = page("docs/configuration.md");
     let help = Gateway::builder(&FakeApi::start()).arg("--help").run().stdout;
 
     // In `--help`, a setting is a line of its own; its meaning, and what it must be, are indented
-    // further. In the README it is in the first cell of a row.
+    // further. On the page it is in the first cell of a row.
     let mut lines = help.lines().peekable();
     let mut settings = BTreeSet::new();
     while let Some(line) = lines.next() {
@@ -467,13 +469,13 @@ fn the_readme_has_each_setting_of_the_program_in_the_words_of_help() {
             let default =
                 if default.is_empty() { "(unset)".to_owned() } else { format!("`{default}`") };
             let row = format!("| `{name}` | {default} | {must_be} | {meaning} |");
-            assert!(readme.lines().any(|line| line == row), "README.md lacks: {row}");
+            assert!(page.lines().any(|line| line == row), "docs/configuration.md lacks: {row}");
         }
     }
     assert_eq!(settings.len(), 30);
-    let rows = readme.lines().filter(|line| line.starts_with('|'));
+    let rows = page.lines().filter(|line| line.starts_with('|'));
     let first_cells = rows.filter_map(|row| row.split('|').nth(1));
-    // A cell that begins with a name, and not a log line in which one occurs.
+    // A cell that begins with a name.
     let is_name = |cell: &&str| cell.trim_start_matches([' ', '`']).starts_with(char::is_uppercase);
     let first_cells = first_cells.filter(is_name);
     assert_eq!(setting_names(first_cells), settings);

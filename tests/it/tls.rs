@@ -155,7 +155,7 @@ fn an_intermediate_that_may_not_sign_vouches_for_nothing() {
     }
 }
 
-/// As in the PKIs of governments and companies; README "Security" has the way round.
+/// As in the PKIs of governments and companies; docs/security.md has the way round.
 #[test]
 fn an_intermediate_with_critical_policies_is_refused_and_trusted_in_the_bundle() {
     let root = self_signed(ca_params("root"));
