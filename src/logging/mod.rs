@@ -186,10 +186,17 @@ pub(crate) fn start(settings: &Settings) {
 
 /// Calls `log`, and writes the lines that it logs on this thread when it returns, in few writes.
 pub(crate) fn together(log: impl FnOnce()) {
-    HELD.set(Some(HELD.take().unwrap_or_default()));
+    /// Writes also what was logged before a panic, and the panic's own line.
+    struct Written;
+    impl Drop for Written {
+        fn drop(&mut self) {
+            // If stderr cannot be written, nobody can be told.
+            let _ = io::stderr().write_all(&HELD.take().unwrap_or_default());
+        }
+    }
+    HELD.set(Some(Vec::new()));
+    let _written = Written;
     log();
-    // If stderr cannot be written, nobody can be told.
-    let _ = io::stderr().write_all(&HELD.take().unwrap_or_default());
 }
 
 fn hold(lines: &mut Vec<u8>, line: Vec<u8>) -> io::Result<()> {
