@@ -11,7 +11,8 @@
 #   by default: the first 32 bytes 40.536 ms, the next 0.002 ms
 #   without jitter: the first 32 bytes 0.044 ms, the next 0.000 ms
 #
-# What follows for a program: draw a few bytes at start, before the clock of a request runs.
+# What follows for a program: build it with that variable (`[env]` in .cargo/config.toml), or draw a few bytes at start, before the clock of a
+# request runs.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
