@@ -13,7 +13,7 @@ run: ## the gateway in front of a stand-in API server: no cluster needed
 	$(CARGO) run --locked --quiet -p bench --bin stand_in
 
 .PHONY: test
-test: ## all tests but those that need a cluster
+test: ## all tests except those that need a cluster
 	$(CARGO) test --locked -p kube-issuer-gateway -p testing
 
 .PHONY: lint
