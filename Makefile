@@ -13,7 +13,7 @@ run: ## the gateway in front of a stand-in API server: no cluster needed
 	$(CARGO) run --locked --quiet -p bench --bin stand_in
 
 .PHONY: test
-test: ## all tests but those that need a cluster
+test: ## all tests except those that need a cluster
 	$(CARGO) test --locked -p kube-issuer-gateway -p testing
 
 .PHONY: lint
@@ -46,13 +46,15 @@ build: ## the release binary
 # musl's own allocator stays: mimalloc is faster and takes several times the memory at rest. What it
 # gains and costs: CARGO=... bench/allocator.
 # No path of the machine goes into it, so that whoever builds the same commit gets the same bytes. It has the list of its crates in it
-# (cargo-auditable), which scanners of images read.
+# (cargo-auditable), which scanners of images read. What follows, such as `make image`, takes it from target/, wherever it was built.
 ARCH ?= x86_64
+STATIC = $(ARCH)-unknown-linux-musl/release/kube-issuer-gateway
 REMAP = "--remap-path-prefix=$(CURDIR)=/src","--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"
 .PHONY: static
 static: ## the release binary, fully static, for ARCH (x86_64, aarch64); needs its musl target and a musl C compiler
 	tool=$$(.ci/tool cargo-auditable) && PATH="$$tool:$$PATH" $(CARGO) auditable build --locked --release --target $(ARCH)-unknown-linux-musl \
 		--config 'target."cfg(target_env=\"musl\")".rustflags=[$(REMAP)]'
+	@[ $(TARGET)/$(STATIC) -ef target/$(STATIC) ] || install -D $(TARGET)/$(STATIC) target/$(STATIC)
 
 # rustup target add x86_64-unknown-linux-musl; for arm64 the same target with aarch64, musl-gcc's
 # cross compiler and CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER.
@@ -63,7 +65,7 @@ PROMTOOL ?= promtool
 
 .PHONY: image
 image: static ## the image for ARCH: the static binary and nothing else
-	docker build -f Dockerfile.scratch --platform linux/$(ARCH) --build-arg BINARY=target/$(ARCH)-unknown-linux-musl/release/kube-issuer-gateway \
+	docker build -f Dockerfile.scratch --platform linux/$(ARCH) --build-arg BINARY=target/$(STATIC) \
 		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
 
 .PHONY: image-test
@@ -206,7 +208,7 @@ release: ## checks, bumps, commits and tags VERSION=x.y.z; pushes nothing (DRY_R
 	release/prepare $(if $(filter command,$(origin VERSION)),$(VERSION))
 
 .PHONY: release-test
-release-test: ## make release in clones that are thrown away, and each of its refusals
+release-test: ## make release in clones that are thrown away, and each of its refusals; which binary make image takes
 	tests/release/test
 
 .PHONY: release-check

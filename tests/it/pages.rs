@@ -1,6 +1,7 @@
-//! The Markdown pages: a link leads somewhere, and the README stays short and up to date.
+//! The Markdown pages: a link leads somewhere, a target of make is there, each message is on the page about logs, and the README stays short
+//! and up to date.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -32,23 +33,28 @@ fn pages() -> Vec<PathBuf> {
     all_files().into_iter().filter(is_page).collect()
 }
 
-/// The text of a page without its code blocks.
-fn prose(page: &Path) -> String {
+/// The text of a page without its code blocks, and its code blocks.
+fn parts(page: &Path) -> (String, String) {
     let text =
         fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
-    let parts = format!("\n{text}");
-    let mut prose = String::new();
+    let lines = format!("\n{text}");
+    let (mut prose, mut code) = (String::new(), String::new());
     let mut is_code = false;
-    for line in parts.lines() {
+    for line in lines.lines() {
         let is_fence = line.trim_start().starts_with("```");
-        if !is_fence && !is_code {
-            prose.push_str(line);
-            prose.push('\n');
+        if !is_fence {
+            let part = if is_code { &mut code } else { &mut prose };
+            part.push_str(line);
+            part.push('\n');
         }
         is_code ^= is_fence;
     }
     assert!(!is_code, "{} has a code block without an end", page.display());
-    prose
+    (prose, code)
+}
+
+fn prose(page: &Path) -> String {
+    parts(page).0
 }
 
 /// What a heading is called in a link, as GitHub does it.
@@ -151,6 +157,168 @@ fn a_page_that_any_file_names_is_there() {
         }
     }
     assert!(count > 50, "{count} names of pages were found");
+}
+
+fn is_target(word: &str) -> bool {
+    let is_of_a_target = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    word.starts_with(|c: char| c.is_ascii_lowercase()) && word.chars().all(is_of_a_target)
+}
+
+/// The targets that a line of shell gives to make. In a comment only the first: words may follow.
+fn given_to_make(line: &str) -> Vec<&str> {
+    let mut given = Vec::new();
+    let (mut is_make, mut is_comment) = (false, false);
+    for word in line.split_whitespace() {
+        is_comment |= word.starts_with('#');
+        let target = word.trim_end_matches([',', ';', '.', ':', ')']);
+        if word == "make" {
+            is_make = true;
+        } else if is_make && is_target(target) {
+            given.push(target);
+            is_make = target == word && !is_comment;
+        } else if !word.contains('=') && !word.starts_with('-') {
+            is_make = false;
+        }
+    }
+    given
+}
+
+/// What a page names as a target: in code blocks, in code spans, and in a table of targets.
+fn targets_named(page: &Path) -> Vec<String> {
+    let (prose, code) = parts(page);
+    let spans: Vec<_> =
+        prose.split('`').skip(1).step_by(2).map(|span| span.replace('\n', " ")).collect();
+    let lines = code.lines().chain(spans.iter().map(String::as_str));
+    let mut named: Vec<_> = lines.flat_map(given_to_make).map(str::to_owned).collect();
+    let table = prose.lines().skip_while(|line| !line.starts_with("| make target |")).skip(2);
+    for row in table.take_while(|line| line.starts_with('|')) {
+        let first_cell = row.split('|').nth(1).unwrap();
+        named.extend(first_cell.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    named
+}
+
+/// Each target of the Makefile, with what follows its name.
+fn targets(makefile: &str) -> BTreeMap<&str, &str> {
+    let rules = makefile.lines().filter_map(|line| line.split_once(':'));
+    rules.filter(|(name, rest)| is_target(name) && !rest.starts_with('=')).collect()
+}
+
+#[test]
+fn each_target_that_a_page_names_is_in_the_makefile() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let targets = targets(&makefile);
+    let mut count = 0;
+    let mut missing = Vec::new();
+    // Of the past.
+    for page in pages().iter().filter(|page| !page.ends_with("CHANGELOG.md")) {
+        for name in targets_named(page) {
+            count += 1;
+            if !targets.contains_key(name.as_str()) {
+                missing.push(format!("{}: make {name}", page.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(count > 80, "{count} names of targets were found");
+}
+
+#[test]
+fn each_target_of_the_makefile_is_in_its_help() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let without_help: Vec<_> =
+        targets(&makefile).into_iter().filter(|(_, rest)| !rest.contains(" ## ")).collect();
+    assert!(without_help.is_empty(), "{without_help:?}");
+}
+
+#[test]
+fn targets_are_found_wherever_a_page_names_them() {
+    let given = [
+        ("make run    # the gateway", vec!["run"]),
+        ("$ make image kind-load", vec!["image", "kind-load"]),
+        ("make image IMAGE=a/b:0.1.0 && docker push a/b:0.1.0", vec!["image"]),
+        ("ROUNDS=5 make bench", vec!["bench"]),
+        ("git checkout v1 && make reproducible AGAINST=FILE", vec!["reproducible"]),
+        (
+            "make kind-watch  # beside it; make kind-dashboard draws it",
+            vec!["kind-watch", "kind-dashboard"],
+        ),
+        ("make kind-deploy  # or make kind-helm, the chart", vec!["kind-deploy", "kind-helm"]),
+        ("make", vec![]),
+        ("make TARGET", vec![]),
+    ];
+    for (line, expected) in given {
+        assert_eq!(given_to_make(line), expected, "{line}");
+    }
+}
+
+/// The string that ends the macro call which `rest` begins with: the message of a log line.
+fn message(rest: &str) -> String {
+    let (mut depth, mut is_string, mut last) = (0_usize, false, String::new());
+    let mut chars = rest.chars();
+    loop {
+        match chars.next().expect("the end of the call") {
+            '\\' if is_string => match chars.next().unwrap() {
+                // A line that goes on in the next one, without its indentation.
+                '\n' => chars = chars.as_str().trim_start().chars(),
+                escaped => last.push(escaped),
+            },
+            '"' => {
+                is_string = !is_string;
+                if is_string {
+                    last.clear();
+                }
+            }
+            c if is_string => last.push(c),
+            '(' => depth += 1,
+            ')' if depth == 1 => return last,
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_page_about_logs_has_each_message_and_no_others() {
+    let page = root().join("docs/logs.md");
+    let page = fs::read_to_string(page).unwrap();
+    let messages = page.split("\n## Messages").nth(1).unwrap();
+    let cells = messages.lines().filter_map(|line| line.strip_prefix("| `"));
+    let cells = cells.map(|row| format!("`{}", row.split(" | ").next().unwrap()));
+    let documented: BTreeSet<String> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    let modules = testing::source::modules(&root().join("src"));
+    let mut written = BTreeSet::new();
+    for module in &modules {
+        for name in ["error!", "warn!", "info!", "debug!", "log!"] {
+            let call = format!("{name}(");
+            for (at, _) in module.code.match_indices(&call) {
+                let before = &module.code[..at];
+                if !before.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                    written.insert(message(&module.code[at + name.len()..]));
+                }
+            }
+        }
+    }
+    assert!(written.len() > 50, "{written:?}");
+    // `A`, `... B` is short for A and what ends in B.
+    let is_short = |message: &str, span: &str| {
+        span.strip_prefix("... ").is_some_and(|end| message.ends_with(end))
+    };
+    let is_documented = |message: &&String| {
+        documented.iter().any(|span| span == *message || is_short(message, span))
+    };
+    let missing: Vec<_> = written.iter().filter(|message| !is_documented(message)).collect();
+    assert!(missing.is_empty(), "docs/logs.md lacks {missing:#?}");
+    // Not by a macro: `panic`, and the line of a program that ends.
+    let others = ["panic", "the front cannot continue: CAUSE"];
+    let is_written = |span: &&String| {
+        let is_one = |message: &String| message == *span || is_short(message, span);
+        others.contains(&span.as_str()) || written.iter().any(is_one)
+    };
+    let gone: Vec<_> = documented.iter().filter(|span| !is_written(span)).collect();
+    assert!(gone.is_empty(), "docs/logs.md has messages that nothing writes: {gone:#?}");
 }
 
 #[test]
