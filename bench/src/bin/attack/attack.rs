@@ -1,63 +1,71 @@
-//! What an attack is.
+//! An attack: what its connections do, and under which limits the gateway runs.
 
 use std::time::Duration;
 
-/// How many hostile connections do what, and what the gateway may take meanwhile.
+/// How many hostile connections do what, and under which limits the gateway runs.
 pub(crate) struct Attack {
     pub(crate) name: &'static str,
     pub(crate) connections: usize,
-    pub(crate) tactic: Tactic,
-    /// More knock than the kernel queues, or there are places for.
-    pub(crate) crowd: bool,
+    pub(crate) behaviour: Behaviour,
+    /// More connections than `MAX_CONNECTIONS` or the backlog of the listener has room for.
+    pub(crate) exceeds_limits: bool,
     /// The key set has 100 RSA keys.
-    pub(crate) large: bool,
-    /// When the attack ends the connections are left as they are, and not closed: the gateway's
-    /// deadlines must end them.
-    pub(crate) held: bool,
+    pub(crate) large_key_set: bool,
+    /// The connections stay open after the attack: the gateway's deadlines must end them.
+    pub(crate) left_open: bool,
     pub(crate) descriptors: u32,
     /// `MAX_CONNECTIONS`, where it is not the default.
-    pub(crate) most: Option<u32>,
-    /// Threads at most, in a cgroup.
-    pub(crate) pids: Option<u32>,
+    pub(crate) max_connections: Option<u32>,
+    /// The most threads, by a cgroup.
+    pub(crate) max_pids: Option<u32>,
 }
 
-/// What one connection does, and all that follow it.
+/// What a connection does, and each that is opened in its place.
 #[derive(Default)]
-pub(crate) struct Tactic {
-    /// Sent at once; each connection takes the next one.
-    pub(crate) openings: Vec<Vec<u8>>,
-    /// Sent after it, again and again.
-    pub(crate) more: Vec<u8>,
-    /// How long to wait before each `more`, or before each byte that is read.
-    pub(crate) pace: Duration,
+pub(crate) struct Behaviour {
+    /// What a connection sends first: each one the next of these.
+    pub(crate) first: Vec<Vec<u8>>,
+    /// What it sends after that, repeatedly.
+    pub(crate) repeated: Vec<u8>,
+    /// The pause before each `repeated`, or before each byte that is read.
+    pub(crate) interval: Duration,
     pub(crate) reading: Reading,
     pub(crate) ending: Ending,
-    /// How long after its end another takes its place.
-    pub(crate) again: Duration,
+    /// How long after its end another one is opened in its place.
+    pub(crate) reconnect_after: Duration,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Reading {
     #[default]
     All,
-    AByteAtATime,
+    OneByteAtATime,
     Never,
 }
 
 /// When a connection ends.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// With the attack, unless the gateway ends it before; then another takes its place.
+    /// With the attack, unless the gateway closes it before.
     #[default]
-    Stays,
-    /// As soon as the opening is sent.
+    StayOpen,
+    /// As soon as `first` is sent.
     Close,
     /// The same, by RST.
     Reset,
 }
 
-pub(crate) fn attack(name: &'static str, connections: usize, tactic: Tactic) -> Attack {
-    let (crowd, large, held) = (false, false, false);
-    let (descriptors, most, pids) = (16_384, None, None);
-    Attack { name, connections, tactic, crowd, large, held, descriptors, most, pids }
+/// One under the default limits, with a small key set.
+pub(crate) fn attack(name: &'static str, connections: usize, behaviour: Behaviour) -> Attack {
+    Attack {
+        name,
+        connections,
+        behaviour,
+        exceeds_limits: false,
+        large_key_set: false,
+        left_open: false,
+        descriptors: 16_384,
+        max_connections: None,
+        max_pids: None,
+    }
 }

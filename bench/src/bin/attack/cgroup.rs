@@ -1,4 +1,4 @@
-//! Control groups.
+//! Control groups, of version 2 or 1.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// A control group of one controller, below the one that this program is in; removed when dropped.
+/// A cgroup of one controller, below the one of this program; removed when dropped.
 pub(crate) struct Cgroup(pub(crate) PathBuf);
 
 impl Cgroup {

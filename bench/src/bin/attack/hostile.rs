@@ -10,41 +10,41 @@ use std::time::{Duration, Instant};
 use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, pollfd};
 use socket2::{Domain, Socket, Type};
 
-use crate::attack::{Attack, Ending, Reading, Tactic};
-use crate::is_over;
+use crate::attack::{Attack, Behaviour, Ending, Reading};
+use crate::is_interrupted;
 use crate::system::poll;
 
-/// Threads that attack, and the addresses each comes from.
+/// Threads that attack, and how many source addresses each one has.
 pub(crate) const THREADS: usize = 2;
 const ADDRESSES: usize = 100;
 
 impl Attack {
     /// Attacks until `end`, and returns the connections that are open then.
-    pub(crate) fn drive(
+    pub(crate) fn generate_load(
         &self,
         target: SocketAddr,
         end: Instant,
         thread: usize,
     ) -> (Tally, Vec<Socket>) {
         let mut tally = Tally::default();
-        let mut places: Vec<Result<Hostile<'_>, Instant>> = Vec::new();
-        places.resize_with(self.connections.div_ceil(THREADS), || Err(Instant::now()));
-        let mut polled = Vec::with_capacity(places.len());
+        let mut slots: Vec<Result<HostileConnection<'_>, Instant>> = Vec::new();
+        slots.resize_with(self.connections.div_ceil(THREADS), || Err(Instant::now()));
+        let mut polled = Vec::with_capacity(slots.len());
         let mut count = thread;
-        while Instant::now() < end && !places.is_empty() && !is_over() {
+        while Instant::now() < end && !slots.is_empty() && !is_interrupted() {
             polled.clear();
             let now = Instant::now();
             let mut due = now + Duration::from_millis(50);
-            for place in &mut places {
-                if place.as_ref().is_err_and(|again| *again <= now) {
+            for slot in &mut slots {
+                if slot.as_ref().is_err_and(|again| *again <= now) {
                     count += THREADS;
-                    *place = Hostile::connect(target, &self.tactic, count).ok_or(now);
-                    tally.opened += u64::from(place.is_ok());
+                    *slot = HostileConnection::connect(target, &self.behaviour, count).ok_or(now);
+                    tally.opened += u64::from(slot.is_ok());
                 }
-                let (fd, events) = place.as_ref().map_or((-1, 0), |hostile| {
-                    (hostile.socket.as_raw_fd(), hostile.events(&self.tactic, now))
+                let (fd, events) = slot.as_ref().map_or((-1, 0), |hostile| {
+                    (hostile.socket.as_raw_fd(), hostile.events(&self.behaviour, now))
                 });
-                let next = *place.as_ref().map_or_else(|again| again, |hostile| &hostile.due);
+                let next = *slot.as_ref().map_or_else(|again| again, |hostile| &hostile.due);
                 if next > now {
                     due = due.min(next);
                 }
@@ -52,23 +52,23 @@ impl Attack {
             }
             poll(&mut polled, due.saturating_duration_since(now));
             let now = Instant::now();
-            for (place, polled) in places.iter_mut().zip(&polled) {
-                if place.as_mut().is_ok_and(|hostile| {
-                    !hostile.advance(&self.tactic, polled.revents, now, &mut tally)
+            for (slot, polled) in slots.iter_mut().zip(&polled) {
+                if slot.as_mut().is_ok_and(|hostile| {
+                    !hostile.advance(&self.behaviour, polled.revents, now, &mut tally)
                 }) {
-                    *place = Err(now + self.tactic.again);
+                    *slot = Err(now + self.behaviour.reconnect_after);
                 }
             }
         }
-        (tally, places.into_iter().flatten().map(|hostile| hostile.socket).collect())
+        (tally, slots.into_iter().flatten().map(|hostile| hostile.socket).collect())
     }
 }
 
-/// What the hostile clients saw.
+/// What became of the hostile connections.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) opened: u64,
-    /// Connections that the gateway ended without a word.
+    /// Connections that ended without an answer.
     pub(crate) ended: u64,
     pub(crate) statuses: BTreeMap<u16, u64>,
 }
@@ -104,22 +104,23 @@ pub(crate) fn short(count: u64) -> String {
 }
 
 /// One hostile connection.
-struct Hostile<'a> {
+struct HostileConnection<'a> {
     socket: Socket,
+    /// What is still to be sent.
     left: &'a [u8],
-    /// When the next bytes may be sent, or the next byte read.
+    /// When it may send or read next.
     due: Instant,
-    /// The end of what was read, in which a status line may have begun.
+    /// The end of what was read, which may be the start of a status line.
     tail: Vec<u8>,
     answered: bool,
 }
 
-impl<'a> Hostile<'a> {
+impl<'a> HostileConnection<'a> {
     /// None when the kernel has no port or descriptor for it now.
-    fn connect(target: SocketAddr, tactic: &'a Tactic, count: usize) -> Option<Self> {
+    fn connect(target: SocketAddr, behaviour: &'a Behaviour, count: usize) -> Option<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
         socket.set_nonblocking(true).ok()?;
-        if tactic.reading != Reading::All {
+        if behaviour.reading != Reading::All {
             socket.set_recv_buffer_size(1024).ok()?;
         }
         // Below 127.1.0.0/16: 100 addresses of each thread.
@@ -130,22 +131,22 @@ impl<'a> Hostile<'a> {
         if connecting.is_err_and(|error| error.raw_os_error() != Some(libc::EINPROGRESS)) {
             return None;
         }
-        let left = match tactic.openings.len() {
+        let left = match behaviour.first.len() {
             0 => &[],
-            openings => &tactic.openings[count / THREADS % openings][..],
+            number => &behaviour.first[count / THREADS % number][..],
         };
         Some(Self { socket, left, due: Instant::now(), tail: Vec::new(), answered: false })
     }
 
-    /// What it waits for.
-    fn events(&self, tactic: &Tactic, now: Instant) -> c_short {
+    /// What poll(2) should wait for.
+    fn events(&self, behaviour: &Behaviour, now: Instant) -> c_short {
         // The first POLLOUT also says that it is connected.
-        let sends = !self.left.is_empty() || tactic.ending != Ending::Stays;
+        let sends = !self.left.is_empty() || behaviour.ending != Ending::StayOpen;
         let out = if sends && now >= self.due { POLLOUT } else { 0 };
-        let read = match tactic.reading {
+        let read = match behaviour.reading {
             Reading::All => POLLIN,
-            Reading::AByteAtATime if now >= self.due => POLLIN,
-            Reading::AByteAtATime | Reading::Never => 0,
+            Reading::OneByteAtATime if now >= self.due => POLLIN,
+            Reading::OneByteAtATime | Reading::Never => 0,
         };
         out | read | POLLRDHUP
     }
@@ -153,49 +154,49 @@ impl<'a> Hostile<'a> {
     /// Does what can be done now; false when the connection has ended.
     fn advance(
         &mut self,
-        tactic: &'a Tactic,
+        behaviour: &'a Behaviour,
         ready: c_short,
         now: Instant,
         tally: &mut Tally,
     ) -> bool {
         let gone = ready & (POLLERR | POLLHUP | POLLRDHUP) != 0;
-        let goes_on = match tactic.reading {
+        let is_open = match behaviour.reading {
             Reading::All if ready & POLLIN != 0 || gone => self.read(65536, tally),
-            Reading::AByteAtATime if ready & POLLIN != 0 && !gone => {
-                self.due = now + tactic.pace;
+            Reading::OneByteAtATime if ready & POLLIN != 0 && !gone => {
+                self.due = now + behaviour.interval;
                 self.read(1, tally)
             }
-            Reading::AByteAtATime | Reading::Never => !gone,
+            Reading::OneByteAtATime | Reading::Never => !gone,
             Reading::All => true,
         };
-        if !goes_on {
+        if !is_open {
             tally.ended += u64::from(!self.answered);
             return false;
         }
         if ready & POLLOUT != 0 {
-            // An error shows at the next look at the socket.
+            // An error is seen at the next poll.
             let sent = (&self.socket).write(self.left).unwrap_or(0);
             self.left = &self.left[sent..];
         }
         if self.left.is_empty() {
-            if ready & POLLOUT != 0 && tactic.ending != Ending::Stays {
-                if tactic.ending == Ending::Reset {
+            if ready & POLLOUT != 0 && behaviour.ending != Ending::StayOpen {
+                if behaviour.ending == Ending::Reset {
                     let _ = self.socket.set_linger(Some(Duration::ZERO));
                 }
                 return false;
             }
-            if !tactic.more.is_empty() {
-                self.left = &tactic.more;
-                self.due = self.due.max(now + tactic.pace);
+            if !behaviour.repeated.is_empty() {
+                self.left = &behaviour.repeated;
+                self.due = self.due.max(now + behaviour.interval);
             }
         }
         true
     }
 
-    /// Reads what there is, at most `most` bytes at a time; false at the end of the connection.
-    fn read(&mut self, most: usize, tally: &mut Tally) -> bool {
+    /// Reads what there is, at most `limit` bytes; false at the end of the connection.
+    fn read(&mut self, limit: usize, tally: &mut Tally) -> bool {
         let mut buffer = [0; 65536];
-        match (&self.socket).read(&mut buffer[..most]) {
+        match (&self.socket).read(&mut buffer[..limit]) {
             Ok(0) => false,
             Ok(count) => {
                 self.count_answers(&buffer[..count], tally);

@@ -1,13 +1,15 @@
-//! `make attack`: hostile clients against the real binary, while polite ones measure.
+//! `make attack`: hostile clients against the real binary, while well-behaved clients measure.
 //!
-//! Each attack gets a fresh gateway with 64 MiB of memory (a cgroup, where one can be made below
-//! the one that this program is in; else the resident memory is read), the default connection limit
-//! and descriptors for it, where its name says nothing else. Two polite clients ask for the key set ten times a second each: one on a connection of its own
-//! every time, one on a connection that it keeps. Then the table says what the attacker got, what
-//! the polite clients got, and how long the gateway took to be as it was before.
+//! Each attack gets a gateway of its own with 64 MiB of memory, the default connection limit and
+//! enough descriptors for it, unless its name says otherwise. The memory is limited by a cgroup,
+//! where one can be made below the one of this program; elsewhere the resident memory is read. Two
+//! well-behaved clients request the key set ten times a second each: one on a new connection every
+//! time, one on a keep-alive connection. The table says what answers the attacker and these clients
+//! got, and when the gateway was as before the attack.
 //!
-//! All is bounded in time and goes to 127.0.0.1; the hostile connections come from other
-//! addresses of 127.0.0.0/8, so that they use up their own ports and not the polite clients'.
+//! `SECONDS_EACH` (6) is how long an attack lasts; `ONLY=TEXT` runs those whose names contain it.
+//! All traffic is to 127.0.0.1; the hostile connections have other source addresses of 127.0.0.0/8,
+//! so that they use up their own ports and not those of the well-behaved clients.
 
 #![allow(
     unsafe_code,
@@ -46,41 +48,43 @@ use testing::fake_api::{Answer, FakeApi, JWKS, large_key_set};
 use crate::attack::Attack;
 use crate::catalog::attacks;
 use crate::hostile::{THREADS, Tally};
-use crate::report::{Row, print_head};
+use crate::report::{Row, print_header};
 use crate::system::{raise_descriptors, wait_for_conntrack};
 use crate::target::Target;
-use crate::well_behaved::{Polite, polite, recovery};
+use crate::well_behaved::{Measurement, measure, recovery};
 
-/// Set by a signal: all ends soon, and in good order, so that nothing is left behind.
-static OVER: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+/// Set by a signal: the program ends soon, and removes its processes and cgroups.
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-fn is_over() -> bool {
-    OVER.load(Ordering::Relaxed)
+fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 fn main() -> ExitCode {
     raise_descriptors();
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&OVER)).expect("take signals");
+        signal_hook::flag::register(signal, Arc::clone(&INTERRUPTED)).expect("take signals");
     }
-    // Long enough for a hundred polite requests: in fewer the one that stands behind the first
-    // thousand attackers would be one in a hundred.
+    // Long enough for more than a hundred requests of the well-behaved clients: in fewer, the one that
+    // has to wait for the first thousand hostile connections would decide the p99.
     let seconds = env::var("SECONDS_EACH").ok().and_then(|text| text.parse().ok()).unwrap_or(6.0);
     let only = env::var("ONLY").ok().filter(|name| !name.is_empty());
     let api = FakeApi::start();
     let small = api.jwks();
-    print_head(&api);
+    print_header(&api);
     let (mut passed, mut failed) = (0, 0);
     for attack in attacks() {
-        if is_over() || only.as_ref().is_some_and(|only| !attack.name.contains(only.as_str())) {
+        if is_interrupted()
+            || only.as_ref().is_some_and(|only| !attack.name.contains(only.as_str()))
+        {
             continue;
         }
         wait_for_conntrack();
-        let keys = if attack.large { large_key_set(100) } else { small.clone() };
+        let keys = if attack.large_key_set { large_key_set(100) } else { small.clone() };
         api.set(JWKS, Answer::jwks(keys));
-        let broken = attack.run(&api, Duration::from_secs_f64(seconds));
-        broken.iter().for_each(|promise| println!("    FAILED: {promise}"));
-        if broken.is_empty() {
+        let failures = attack.run(&api, Duration::from_secs_f64(seconds));
+        failures.iter().for_each(|failure| println!("    FAILED: {failure}"));
+        if failures.is_empty() {
             passed += 1;
         } else {
             failed += 1;
@@ -91,18 +95,18 @@ fn main() -> ExitCode {
 }
 
 impl Attack {
-    /// Runs it against a gateway of its own, prints its row, and returns what it broke.
+    /// Runs it against a gateway of its own, prints its row, and returns which checks failed.
     fn run(&self, api: &FakeApi, duration: Duration) -> Vec<String> {
-        let target = Target::start(api, self.descriptors, self.most, self.pids);
+        let target = Target::start(api, self.descriptors, self.max_connections, self.max_pids);
         let expected = target.document();
         let before = target.settled();
         let end = Instant::now() + duration;
         let address = target.gateway.public;
-        let (alone, kept, (tally, mut sockets)) = thread::scope(|scope| {
-            let alone = scope.spawn(|| polite(address, end, false, &expected));
-            let kept = scope.spawn(|| polite(address, end, true, &expected));
+        let (new_each_time, keep_alive, (tally, mut sockets)) = thread::scope(|scope| {
+            let new_each_time = scope.spawn(|| measure(address, end, false, &expected));
+            let keep_alive = scope.spawn(|| measure(address, end, true, &expected));
             let hostile: Vec<_> = (0..THREADS)
-                .map(|thread| scope.spawn(move || self.drive(address, end, thread)))
+                .map(|thread| scope.spawn(move || self.generate_load(address, end, thread)))
                 .collect();
             let (mut tally, mut sockets) = (Tally::default(), Vec::new());
             for thread in hostile {
@@ -110,21 +114,21 @@ impl Attack {
                 tally.add(&more);
                 sockets.extend(open);
             }
-            (alone.join().unwrap(), kept.join().unwrap(), (tally, sockets))
+            (new_each_time.join().unwrap(), keep_alive.join().unwrap(), (tally, sockets))
         });
-        if !self.held {
+        if !self.left_open {
             sockets.clear();
         }
         let recovery = recovery(address, &expected);
         let after = target.watch(before);
         drop(sockets);
-        let polite = Polite::both(alone, kept, end);
-        let row = Row { attack: self, tally, polite, recovery, before, after };
+        let measured = Measurement::both(new_each_time, keep_alive, end);
+        let row = Row { attack: self, tally, measured, recovery, before, after };
         row.print(target.peak());
-        let broken = row.broken(&target);
-        if !broken.is_empty() {
+        let failures = row.failures(&target);
+        if !failures.is_empty() {
             target.print_log();
         }
-        broken
+        failures
     }
 }

@@ -1,4 +1,4 @@
-//! The table.
+//! The table, and what must hold in each row.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,42 +7,44 @@ use testing::fake_api::FakeApi;
 
 use crate::attack::Attack;
 use crate::hostile::Tally;
-use crate::target::{BACK_WITHIN, Counts, LIMIT, MIB, Peak, Target};
-use crate::well_behaved::Polite;
+use crate::target::{Counts, LIMIT, MIB, Peak, RELEASED_WITHIN, Target};
+use crate::well_behaved::Measurement;
 
-/// What it may use of that with the default connection limit.
+/// The most of [`LIMIT`] that the gateway may use with the default connection limit.
 const MOST_MEMORY: u64 = 48 * MIB;
 const P99: Duration = Duration::from_millis(100);
-/// Where more knock than the kernel queues, a SYN must be sent again, which is after one second.
-const P99_WITH_A_SECOND_SYN: Duration = Duration::from_millis(1500);
+/// Where the backlog is full, a client must send its SYN again, which it does after one second.
+const P99_WITH_A_SYN_SENT_AGAIN: Duration = Duration::from_millis(1500);
 
 pub(crate) struct Row<'a> {
     pub(crate) attack: &'a Attack,
     pub(crate) tally: Tally,
-    pub(crate) polite: Polite,
+    pub(crate) measured: Measurement,
     pub(crate) recovery: Option<Duration>,
     pub(crate) before: Counts,
-    /// The last look, and how long after the attack it was.
+    /// The last counts, and how long after the attack that was.
     pub(crate) after: (Counts, Duration),
 }
 
-pub(crate) fn print_head(api: &FakeApi) {
+pub(crate) fn print_header(api: &FakeApi) {
     let target = Target::start(api, 1024, None, Some(100));
     let memory = if target.memory.is_some() {
-        "in a memory cgroup of 64 MiB: what that counted at most"
+        "in a memory cgroup of 64 MiB: the most that it counted"
     } else {
-        "no memory cgroup can be made here: VmHWM, with nothing to hold it to 64 MiB"
+        "no memory cgroup can be made here: VmHWM, and no limit"
     };
     println!("memory: {memory}");
     if target.pids.is_none() {
-        println!("pids: no cgroup can be made here, so that this attack is none");
+        println!("pids: no cgroup can be made here: \"100 pids\" runs without that limit");
     }
     println!(
-        "MiB: all of it; TCP: the part that TCP's data is; RSS: the process alone; each at most"
+        "MiB: all memory; TCP: the part for data of TCP connections; RSS: the process alone; each at most"
     );
-    println!("ended: connections of the attacker's that got no answer; all times in ms\n");
+    println!("ended: hostile connections that ended without an answer");
+    println!("served to recovery: the well-behaved clients; times in ms");
+    println!("freed s: seconds until there were no more threads and descriptors than before\n");
     println!(
-        "{:<30}{:<32}{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>10} {:>10} {:>6}",
+        "{:<30}{:<32}{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>10} {:>10} {:>7}",
         "attack",
         "answers",
         "MiB",
@@ -57,7 +59,7 @@ pub(crate) fn print_head(api: &FakeApi) {
         "recovery",
         "threads",
         "descr.",
-        "back s"
+        "freed s"
     );
 }
 
@@ -73,49 +75,52 @@ impl Row<'_> {
                 |peak| format!("{:.1}", of(peak) as f64 / MIB as f64),
             )
         };
-        let Self { polite, before, after: (after, back), .. } = self;
+        let Self { measured, before, after: (after, took), .. } = self;
         println!(
-            "{:<30}{:<32}{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>10} {:>10} {:>6.1}",
+            "{:<30}{:<32}{:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>7} {:>7} {:>8} {:>10} {:>10} {:>7.1}",
             self.attack.name,
             self.tally.show(),
             mebibytes(|peak| peak.all),
             mebibytes(|peak| peak.sockets),
             mebibytes(|peak| peak.resident),
-            polite.served.len(),
-            polite.failures.len(),
-            polite.reconnects,
-            milliseconds(polite.percentile(50)),
-            milliseconds(polite.percentile(99)),
-            milliseconds(polite.longest_gap),
+            measured.served.len(),
+            measured.failures.len(),
+            measured.reconnects,
+            milliseconds(measured.percentile(50)),
+            milliseconds(measured.percentile(99)),
+            milliseconds(measured.longest_gap),
             milliseconds(self.recovery.unwrap_or(Duration::MAX)),
             format!("{} > {}", before.threads, after.threads),
             format!("{} > {}", before.descriptors, after.descriptors),
-            back.as_secs_f64(),
+            took.as_secs_f64(),
         );
         let mut kinds = BTreeMap::<_, usize>::new();
-        polite.failures.iter().for_each(|what| *kinds.entry(what).or_default() += 1);
+        measured.failures.iter().for_each(|what| *kinds.entry(what).or_default() += 1);
         kinds.iter().for_each(|(what, count)| println!("    {count} x {what}"));
     }
 
-    /// What it broke of the promises of issue 4.
-    pub(crate) fn broken(&self, target: &Target) -> Vec<String> {
-        let mut broken = Vec::new();
-        let mut must = |holds: bool, what: String| {
+    /// Which checks failed.
+    pub(crate) fn failures(&self, target: &Target) -> Vec<String> {
+        let mut failures = Vec::new();
+        let mut check = |holds: bool, what: String| {
             if !holds {
-                broken.push(what);
+                failures.push(what);
             }
         };
-        must(!target.gateway.has_ended(), "the gateway ended".to_owned());
+        check(!target.gateway.has_ended(), "the gateway ended".to_owned());
         let peak = target.peak();
-        let most = if self.attack.most.is_some() { LIMIT } else { MOST_MEMORY };
-        must(peak.is_some_and(|peak| peak.all <= most), format!("more than {} MiB", most / MIB));
+        let limit = if self.attack.max_connections.is_some() { LIMIT } else { MOST_MEMORY };
+        check(peak.is_some_and(|peak| peak.all <= limit), format!("more than {} MiB", limit / MIB));
         let (after, took) = self.after;
-        let back = after.within(self.before) && took <= BACK_WITHIN;
-        must(back, "threads or descriptors are not back".to_owned());
-        must(self.polite.failures.is_empty(), "polite requests failed".to_owned());
-        let most = if self.attack.crowd { P99_WITH_A_SECOND_SYN } else { P99 };
-        must(self.polite.percentile(99) < most, format!("p99 is not under {most:?}"));
-        must(self.recovery.is_some(), "no recovery".to_owned());
-        broken
+        let released = after.within(self.before) && took <= RELEASED_WITHIN;
+        check(released, "threads or descriptors are not released".to_owned());
+        check(
+            self.measured.failures.is_empty(),
+            "requests of well-behaved clients failed".to_owned(),
+        );
+        let limit = if self.attack.exceeds_limits { P99_WITH_A_SYN_SENT_AGAIN } else { P99 };
+        check(self.measured.percentile(99) < limit, format!("p99 is not under {limit:?}"));
+        check(self.recovery.is_some(), "no recovery".to_owned());
+        failures
     }
 }

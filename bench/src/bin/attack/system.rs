@@ -1,4 +1,4 @@
-//! What std does not have.
+//! Calls to the system that the standard library does not have.
 
 use std::fs;
 use std::thread;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use libc::pollfd;
 
-use crate::is_over;
+use crate::is_interrupted;
 
-/// As many descriptors as this process may have: each hostile connection is one.
+/// Raises the soft limit of descriptors to the hard one: each hostile connection needs one.
 pub(crate) fn raise_descriptors() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one struct rlimit, to where one is.
@@ -17,19 +17,22 @@ pub(crate) fn raise_descriptors() {
     // SAFETY: the kernel reads one struct rlimit, which is there.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     if limit.rlim_max < 12_000 {
-        println!("only {} descriptors for the attacker: crowds are smaller", limit.rlim_max);
+        println!(
+            "only {} descriptors for the attacker: attacks with more connections are smaller",
+            limit.rlim_max
+        );
     }
 }
 
-/// Where a firewall tracks connections it remembers each for two minutes, and when its table is
-/// full it drops every SYN: that would be no fault of the gateway's.
+/// Where a firewall tracks connections, it keeps each in its table for two minutes, and drops every
+/// SYN when the table is full, which would look like a failure of the gateway.
 pub(crate) fn wait_for_conntrack() {
     let read = |name| {
         let text = fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"));
         text.ok()?.trim().parse::<u64>().ok()
     };
     let Some(most) = read("max") else { return };
-    while read("count").is_some_and(|count| count > most / 2) && !is_over() {
+    while read("count").is_some_and(|count| count > most / 2) && !is_interrupted() {
         thread::sleep(Duration::from_millis(100));
     }
 }

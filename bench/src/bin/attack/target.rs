@@ -1,4 +1,4 @@
-//! The gateway.
+//! The gateway that is attacked, and what it uses.
 
 use std::fs;
 use std::thread;
@@ -8,14 +8,14 @@ use testing::fake_api::{FakeApi, JWKS};
 use testing::gateway::Gateway;
 
 use crate::cgroup::Cgroup;
-use crate::is_over;
+use crate::is_interrupted;
 
 pub(crate) const MIB: u64 = 1 << 20;
 /// The gateway's memory.
 pub(crate) const LIMIT: u64 = 64 * MIB;
-/// By when threads and descriptors must be what they were.
-pub(crate) const BACK_WITHIN: Duration = Duration::from_secs(70);
-/// How long that is looked at.
+/// By when threads and descriptors must be as before the attack.
+pub(crate) const RELEASED_WITHIN: Duration = Duration::from_secs(70);
+/// How long they are watched.
 const WATCHED: Duration = Duration::from_secs(75);
 
 /// A gateway that is attacked. Its cgroups are removed after it has ended.
@@ -25,12 +25,12 @@ pub(crate) struct Target {
     pub(crate) pids: Option<Cgroup>,
 }
 
-/// Bytes, each at its worst moment.
+/// The most bytes in use, of each kind.
 #[derive(Clone, Copy)]
 pub(crate) struct Peak {
     /// What the cgroup counts: resident, page cache, and the kernel's for sockets and descriptors.
     pub(crate) all: u64,
-    /// The kernel's for the data of TCP connections, which version 1 counts for itself.
+    /// The kernel's for the data of TCP connections, which cgroup v1 counts separately.
     pub(crate) sockets: u64,
     /// Of the process alone.
     pub(crate) resident: u64,
@@ -53,17 +53,17 @@ impl Target {
     pub(crate) fn start(
         api: &FakeApi,
         descriptors: u32,
-        most: Option<u32>,
-        pids: Option<u32>,
+        max_connections: Option<u32>,
+        max_pids: Option<u32>,
     ) -> Self {
-        // The kernel counts what it keeps for sockets for itself, where a limit is set (v1).
+        // v1 counts what the kernel keeps for sockets separately, and only where it has a limit.
         let memory = Cgroup::make(
             "memory",
             LIMIT,
             &["memory.max"],
             &["memory.limit_in_bytes", "memory.kmem.tcp.limit_in_bytes"],
         );
-        let pids = pids
+        let pids = max_pids
             .and_then(|most| Cgroup::make("pids", u64::from(most), &["pids.max"], &["pids.max"]));
         // A process enters its cgroups before it becomes the gateway, so that all is counted.
         let script = "for cgroup in $ENTER; do echo $$ >\"$cgroup/cgroup.procs\" || exit; done; \
@@ -73,14 +73,17 @@ impl Target {
         let gateway = Gateway::builder(api)
             .quiet()
             .set("ENTER", enter.join(" "))
-            .set("MAX_CONNECTIONS", most.map_or_else(String::new, |most| most.to_string()))
+            .set(
+                "MAX_CONNECTIONS",
+                max_connections.map_or_else(String::new, |most| most.to_string()),
+            )
             .under(&["sh", "-c", script])
             .arg(&descriptors.to_string())
             .start();
         Self { gateway, memory, pids }
     }
 
-    /// What the well-behaved clients should get.
+    /// The key set, as well-behaved clients should get it.
     pub(crate) fn document(&self) -> Vec<u8> {
         let response = self.gateway.get(JWKS);
         assert_eq!(response.status, 200, "{}", response.text());
@@ -100,13 +103,13 @@ impl Target {
         }
     }
 
-    /// Looks until the counts are what they were `before`, and a little longer than they may take.
+    /// Waits until the counts are as `before`, at most [`WATCHED`]; returns the last ones.
     pub(crate) fn watch(&self, before: Counts) -> (Counts, Duration) {
         let begin = Instant::now();
         loop {
             let now = self.counts();
             let took = begin.elapsed();
-            if now.within(before) || took > WATCHED || is_over() {
+            if now.within(before) || took > WATCHED || is_interrupted() {
                 return (now, took);
             }
             thread::sleep(Duration::from_millis(50));

@@ -1,4 +1,4 @@
-//! The polite clients.
+//! The well-behaved clients, which measure.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use testing::client::{CLOSE, Connection, Response};
 use testing::fake_api::JWKS;
 
-use crate::is_over;
-use crate::target::BACK_WITHIN;
+use crate::is_interrupted;
+use crate::target::RELEASED_WITHIN;
 
-/// A polite request that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// A polite request of this time says that the attack is over for the polite.
+/// A request that takes longer has failed.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// The gateway has recovered when a request takes less.
 const RECOVERED: Duration = Duration::from_millis(50);
 
-/// What one polite client saw, or both together.
+/// What one client measured, or both.
 #[derive(Default)]
-pub(crate) struct Polite {
-    pub(crate) took: Vec<Duration>,
+pub(crate) struct Measurement {
+    pub(crate) latencies: Vec<Duration>,
     /// When an answer came.
     pub(crate) served: Vec<Instant>,
     pub(crate) longest_gap: Duration,
@@ -27,46 +27,53 @@ pub(crate) struct Polite {
     pub(crate) reconnects: usize,
 }
 
-impl Polite {
-    pub(crate) fn both(alone: Self, kept: Self, end: Instant) -> Self {
+impl Measurement {
+    pub(crate) fn both(new_each_time: Self, keep_alive: Self, end: Instant) -> Self {
         let gap = |client: &Self| {
             let gaps = client.served.windows(2).map(|two| two[1] - two[0]);
             let last = client.served.last().map(|last| end.saturating_duration_since(*last));
             gaps.chain(last).max().unwrap_or(Duration::MAX)
         };
-        let longest_gap = gap(&alone).max(gap(&kept));
-        let mut took = [alone.took, kept.took].concat();
-        took.sort_unstable();
+        let longest_gap = gap(&new_each_time).max(gap(&keep_alive));
+        let mut latencies = [new_each_time.latencies, keep_alive.latencies].concat();
+        latencies.sort_unstable();
         let tell = |name, failures: Vec<String>| {
             failures.into_iter().map(move |why| format!("{name}: {why}")).collect::<Vec<_>>()
         };
-        let failures =
-            [tell("one request a connection", alone.failures), tell("kept alive", kept.failures)];
+        let failures = [
+            tell("one request a connection", new_each_time.failures),
+            tell("keep-alive", keep_alive.failures),
+        ];
         Self {
-            took,
-            served: [alone.served, kept.served].concat(),
+            latencies,
+            served: [new_each_time.served, keep_alive.served].concat(),
             longest_gap,
             failures: failures.concat(),
-            reconnects: kept.reconnects,
+            reconnects: keep_alive.reconnects,
         }
     }
 
-    /// The least time that `percent` of the requests did not exceed.
+    /// The least latency that `percent` of the requests did not exceed.
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
-        let rank = (self.took.len() * percent).div_ceil(100).saturating_sub(1);
-        self.took.get(rank).copied().unwrap_or(Duration::MAX)
+        let rank = (self.latencies.len() * percent).div_ceil(100).saturating_sub(1);
+        self.latencies.get(rank).copied().unwrap_or(Duration::MAX)
     }
 }
 
 /// Ten requests a second until `end`.
-pub(crate) fn polite(target: SocketAddr, end: Instant, keeps: bool, expected: &[u8]) -> Polite {
-    let mut seen = Polite::default();
+pub(crate) fn measure(
+    target: SocketAddr,
+    end: Instant,
+    keep_alive: bool,
+    expected: &[u8],
+) -> Measurement {
+    let mut seen = Measurement::default();
     let mut kept: Option<Connection> = None;
     let mut due = Instant::now();
-    while due < end && !is_over() {
+    while due < end && !is_interrupted() {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let begin = Instant::now();
-        let deadline = begin + PATIENCE;
+        let deadline = begin + TIMEOUT;
         let mut outcome = None;
         if let Some(connection) = kept.take() {
             match ask(connection, deadline, true, expected) {
@@ -80,17 +87,17 @@ pub(crate) fn polite(target: SocketAddr, end: Instant, keeps: bool, expected: &[
                 what: format!("no connection: {error}"),
                 unanswered: false,
             })?;
-            ask(connection, deadline, keeps, expected)
+            ask(connection, deadline, keep_alive, expected)
         });
-        seen.took.push(begin.elapsed());
+        seen.latencies.push(begin.elapsed());
         match outcome {
             Ok(connection) => {
                 seen.served.push(Instant::now());
-                kept = keeps.then_some(connection);
+                kept = keep_alive.then_some(connection);
             }
             Err(failure) => seen.failures.push(failure.what),
         }
-        // After a long wait it does not catch up: it is one polite client.
+        // Requests that were due during a long wait are left out.
         due = (due + Duration::from_millis(100)).max(Instant::now());
     }
     seen
@@ -98,7 +105,7 @@ pub(crate) fn polite(target: SocketAddr, end: Instant, keeps: bool, expected: &[
 
 struct Failure {
     what: String,
-    /// The connection ended, and not a byte had come.
+    /// The connection ended before the first byte of an answer.
     unanswered: bool,
 }
 
@@ -106,10 +113,10 @@ struct Failure {
 fn ask(
     mut connection: Connection,
     deadline: Instant,
-    keep: bool,
+    keep_alive: bool,
     expected: &[u8],
 ) -> Result<Connection, Failure> {
-    let headers = if keep { &[][..] } else { &[CLOSE] };
+    let headers = if keep_alive { &[][..] } else { &[CLOSE] };
     let failed = |what: String| Err(Failure { what, unanswered: false });
     match connection.request("GET", JWKS, headers, deadline) {
         Ok(Response { status: 200, body, .. }) if body == expected => Ok(connection),
@@ -124,16 +131,16 @@ fn ask(
     }
 }
 
-/// The time from now until a polite request was quick.
+/// How long it takes from now until a request takes less than [`RECOVERED`].
 pub(crate) fn recovery(target: SocketAddr, expected: &[u8]) -> Option<Duration> {
-    let attacked = Instant::now();
-    while attacked.elapsed() < BACK_WITHIN && !is_over() {
+    let start = Instant::now();
+    while start.elapsed() < RELEASED_WITHIN && !is_interrupted() {
         let begin = Instant::now();
-        let deadline = begin + PATIENCE;
+        let deadline = begin + TIMEOUT;
         let connection = Connection::open(target, deadline);
         let served = connection.is_ok_and(|it| ask(it, deadline, false, expected).is_ok());
         if served && begin.elapsed() < RECOVERED {
-            return Some(attacked.elapsed());
+            return Some(start.elapsed());
         }
         thread::sleep(Duration::from_millis(10));
     }

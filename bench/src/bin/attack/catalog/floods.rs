@@ -1,82 +1,88 @@
-//! Clients that send without end, and more clients than there is room for.
+//! Clients that send without end, and more connections than the limits allow.
 
 use std::time::Duration;
 
 use testing::fake_api::JWKS;
 
-use super::{AGAIN, get};
-use crate::attack::{Attack, Ending, Reading, Tactic, attack};
+use super::{RECONNECT_AFTER, get};
+use crate::attack::{Attack, Behaviour, Ending, Reading, attack};
 
-/// Clients that send or knock without end.
+/// Clients that send or connect without end.
 pub(crate) fn floods() -> Vec<Attack> {
-    let endless = |opening: Vec<u8>, more: Vec<u8>| Tactic {
-        openings: vec![opening],
-        more,
-        ..Tactic::default()
+    let endless = |first: Vec<u8>, repeated: Vec<u8>| Behaviour {
+        first: vec![first],
+        repeated,
+        ..Behaviour::default()
     };
     let once =
-        |opening: Vec<u8>, ending| Tactic { openings: vec![opening], ending, ..Tactic::default() };
-    let begun = format!("GET {JWKS} HTTP/1.1\r\nHost: a\r\nX: ");
+        |first: Vec<u8>, ending| Behaviour { first: vec![first], ending, ..Behaviour::default() };
+    let partial = format!("GET {JWKS} HTTP/1.1\r\nHost: a\r\nX: ");
     let pipeline = get("").repeat(100);
-    let unread = Tactic { reading: Reading::Never, ..endless(get(""), pipeline.clone()) };
+    let unread = Behaviour { reading: Reading::Never, ..endless(get(""), pipeline.clone()) };
     vec![
-        attack("endless header line", 4, endless(begun.clone().into(), vec![b'x'; 65536])),
-        // All that the kernel takes for those who wait to be accepted is the gateway's memory. They
-        // come again as fast as both cores go.
+        attack("endless header line", 4, endless(partial.clone().into(), vec![b'x'; 65536])),
+        // What the kernel buffers for connections that wait to be accepted counts as the gateway's
+        // memory. Closed ones are replaced as fast as the CPU allows.
         Attack {
-            crowd: true,
+            exceeds_limits: true,
             ..attack(
-                "the same, 1,000 of them",
+                "endless header line, 1,000",
                 1000,
-                endless(begun.clone().into(), vec![b'x'; 65536]),
+                endless(partial.clone().into(), vec![b'x'; 65536]),
             )
         },
-        attack("endless header lines", 4, endless(begun.into(), b"x\r\nX: ".repeat(10_000))),
+        attack("endless header lines", 4, endless(partial.into(), b"x\r\nX: ".repeat(10_000))),
         attack("pipelining, reading", 4, endless(get(""), pipeline)),
-        Attack { large: true, ..attack("pipelining, not reading", 16, unread) },
+        Attack { large_key_set: true, ..attack("pipelining, not reading", 16, unread) },
         attack("reset without a request", 16, once(Vec::new(), Ending::Reset)),
         attack("reset after a request", 16, once(get(""), Ending::Reset)),
-        Attack { crowd: true, ..attack("connect and close", 32, once(Vec::new(), Ending::Close)) },
+        Attack {
+            exceeds_limits: true,
+            ..attack("connect and close", 32, once(Vec::new(), Ending::Close))
+        },
     ]
 }
 
-/// More clients than there is room for.
-pub(crate) fn crowds() -> Vec<Attack> {
-    let silent =
-        |opening: Vec<u8>| Tactic { openings: vec![opening], again: AGAIN, ..Tactic::default() };
-    let crowd = |name, connections, opening: Vec<u8>| Attack {
-        crowd: true,
-        ..attack(name, connections, silent(opening))
+/// More connections than `MAX_CONNECTIONS`, descriptors or threads allow.
+pub(crate) fn too_many_connections() -> Vec<Attack> {
+    let idle = |first: Vec<u8>| Behaviour {
+        first: vec![first],
+        reconnect_after: RECONNECT_AFTER,
+        ..Behaviour::default()
     };
-    // As `reading` in `slow`, but nobody is ever silent.
-    let busy = Tactic {
-        openings: vec![get("")],
-        more: get(""),
-        pace: Duration::from_millis(100),
-        again: AGAIN,
-        ..Tactic::default()
+    let too_many = |name, connections, first: Vec<u8>| Attack {
+        exceeds_limits: true,
+        ..attack(name, connections, idle(first))
+    };
+    // A request every 100 ms, whose answer is read: no connection is idle for long.
+    let busy = Behaviour {
+        first: vec![get("")],
+        repeated: get(""),
+        interval: Duration::from_millis(100),
+        reconnect_after: RECONNECT_AFTER,
+        ..Behaviour::default()
     };
     vec![
-        Attack { crowd: true, ..attack("nobody is silent", 5000, busy) },
-        // Each comes again as soon as it was evicted; those without a place are as many as the kernel
-        // queues.
+        Attack { exceeds_limits: true, ..attack("no connection is idle", 5000, busy) },
+        // An evicted connection is replaced at once; those above the limit are as many as the backlog
+        // holds.
         Attack {
-            crowd: true,
+            exceeds_limits: true,
             ..attack(
-                "new ones, all places taken",
+                "reconnect when evicted",
                 4000,
-                Tactic { openings: vec![get("")], ..Tactic::default() },
+                Behaviour { first: vec![get("")], ..Behaviour::default() },
             )
         },
         Attack {
-            crowd: true,
-            held: true,
-            most: Some(12_000),
-            ..attack("10,000 idle (of 12,000)", 10_000, silent(get("")))
+            exceeds_limits: true,
+            left_open: true,
+            max_connections: Some(12_000),
+            ..attack("10,000 idle (of 12,000)", 10_000, idle(get("")))
         },
-        Attack { held: true, ..crowd("idle after a request", 6000, get("")) },
-        Attack { held: true, ..crowd("silent from the start", 6000, Vec::new()) },
-        Attack { descriptors: 256, ..crowd("descriptors exhausted", 1000, get("")) },
-        Attack { pids: Some(100), ..crowd("100 pids", 1000, get("")) },
+        Attack { left_open: true, ..too_many("idle after a request", 6000, get("")) },
+        Attack { left_open: true, ..too_many("idle without a request", 6000, Vec::new()) },
+        Attack { descriptors: 256, ..too_many("descriptors exhausted", 1000, get("")) },
+        Attack { max_pids: Some(100), ..too_many("100 pids", 1000, get("")) },
     ]
 }

@@ -1,29 +1,29 @@
-//! Requests that are odd.
+//! Unusual and invalid requests.
 
 use testing::fake_api::JWKS;
 
-use super::{asking, get, noise};
-use crate::attack::{Attack, Tactic, attack};
+use super::{get, one_request_each, pseudorandom};
+use crate::attack::{Attack, Behaviour, attack};
 
 /// Requests with a body, or that announce one.
 pub(crate) fn bodies() -> Vec<Attack> {
     let huge = |length| get(&format!("Content-Length: {length}\r\n"));
     let post = |fields| format!("POST {JWKS} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n").into_bytes();
     let chunk = b"400\r\n".iter().copied().chain([b'x'; 0x400]).chain(*b"\r\n").collect();
-    let chunked = Tactic {
-        openings: vec![post("Transfer-Encoding: chunked")],
-        more: chunk,
-        ..Tactic::default()
+    let chunked = Behaviour {
+        first: vec![post("Transfer-Encoding: chunked")],
+        repeated: chunk,
+        ..Behaviour::default()
     };
     vec![
-        attack("Content-Length 1e14", 8, asking(vec![huge("100000000000000")])),
-        attack("Content-Length 9e18", 8, asking(vec![huge("9000000000000000000")])),
-        attack("Content-Length 2^64", 8, asking(vec![huge("18446744073709551616")])),
+        attack("Content-Length 1e14", 8, one_request_each(vec![huge("100000000000000")])),
+        attack("Content-Length 9e18", 8, one_request_each(vec![huge("9000000000000000000")])),
+        attack("Content-Length 2^64", 8, one_request_each(vec![huge("18446744073709551616")])),
         attack("chunked without end", 8, chunked),
         attack(
             "Expect",
             8,
-            asking(vec![
+            one_request_each(vec![
                 post("Content-Length: 4\r\nExpect: 100-continue"),
                 get("Expect: 100-continue\r\n"),
                 get("Expect: something\r\n"),
@@ -32,7 +32,7 @@ pub(crate) fn bodies() -> Vec<Attack> {
     ]
 }
 
-/// What is not quite, or not at all, a request for a document.
+/// Unusual targets and versions, other protocols, and bytes that are no request.
 pub(crate) fn odd_requests() -> Vec<Attack> {
     let last = "Host: a\r\nConnection: close\r\n\r\n";
     let line = |line: &str| format!("{line}\r\n{last}").into_bytes();
@@ -41,16 +41,21 @@ pub(crate) fn odd_requests() -> Vec<Attack> {
     let upgrade = "Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n\
                    HTTP2-Settings: AAMAAABkAAQAAP__\r\n";
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
-    // A record of a ClientHello, the rest of which is never looked at.
-    let hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &noise(500, 1)].concat();
+    // A record that begins as a ClientHello does.
+    let hello =
+        [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &pseudorandom(500, 1)].concat();
     vec![
-        attack("Upgrade", 8, asking(vec![get(upgrade)])),
-        attack("garbage", 8, asking((1..=64).map(|seed| noise(400, seed)).collect())),
-        attack("request smuggling shapes", 8, asking(smuggling())),
+        attack("Upgrade", 8, one_request_each(vec![get(upgrade)])),
+        attack(
+            "garbage",
+            8,
+            one_request_each((1..=64).map(|seed| pseudorandom(400, seed)).collect()),
+        ),
+        attack("request smuggling", 8, one_request_each(smuggling())),
         attack(
             "absolute and asterisk targets",
             8,
-            asking(vec![
+            one_request_each(vec![
                 target(&format!("http://a{JWKS}")),
                 target("http://a"),
                 target("*"),
@@ -58,15 +63,23 @@ pub(crate) fn odd_requests() -> Vec<Attack> {
                 line("CONNECT a:443 HTTP/1.1"),
             ]),
         ),
-        attack("very long paths", 8, asking(vec![path(8 << 10), path(16_000), path(100_000)])),
-        attack("HTTP/0.9", 64, asking(vec![b"GET /\r\n".to_vec(), b"GET /\r\n\r\n".to_vec()])),
-        attack("HTTP/1.0", 8, asking(vec![line(&format!("GET {JWKS} HTTP/1.0"))])),
-        attack("HTTP/2 preface", 8, asking(vec![preface])),
-        attack("TLS hello", 8, asking(vec![hello])),
+        attack(
+            "very long paths",
+            8,
+            one_request_each(vec![path(8 << 10), path(16_000), path(100_000)]),
+        ),
+        attack(
+            "HTTP/0.9",
+            64,
+            one_request_each(vec![b"GET /\r\n".to_vec(), b"GET /\r\n\r\n".to_vec()]),
+        ),
+        attack("HTTP/1.0", 8, one_request_each(vec![line(&format!("GET {JWKS} HTTP/1.0"))])),
+        attack("HTTP/2 preface", 8, one_request_each(vec![preface])),
+        attack("TLS hello", 8, one_request_each(vec![hello])),
     ]
 }
 
-/// Heads in which two readers could see two different requests: RFC 9112 §11.2.
+/// Requests that two parsers could divide differently: RFC 9112 §11.2.
 fn smuggling() -> Vec<Vec<u8>> {
     let inner = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let post =
