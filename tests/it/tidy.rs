@@ -230,7 +230,7 @@ fn each_module_names_only_those_below_it_in_reading_order() {
             assert!(below, "{other}, which {name} names, is not below it");
         }
     }
-    assert_eq!(source::circle(&modules), None);
+    assert_eq!(source::cycle(&modules), None);
 }
 
 #[test]
