@@ -10,7 +10,7 @@ use prometheus::{Counter, Error, Gauge, GaugeVec, IntCounterVec, Opts, Registry,
 use crate::cache::View;
 use crate::documents::Kind;
 use crate::front::{Counts, Report};
-use crate::logging::printable;
+use crate::logging::line::printable;
 use crate::metrics::{Metrics, NAMESPACE};
 use crate::observed::{OwnTokenState, ServedKey};
 use crate::process::Usage;

@@ -19,7 +19,8 @@ use crate::front::{After, Front, FrontError, Id, Inbox, Message, Report, Reporte
 use crate::http::answer::Bytes;
 use crate::http::{Connection, Request};
 use crate::locks::lock;
-use crate::logging::{self, LineKind, milliseconds};
+use crate::logging::line::milliseconds;
+use crate::logging::{self, LineKind};
 use crate::metrics::{AnsweredRequest, Metrics};
 use crate::site::{Answered, Served, Site};
 

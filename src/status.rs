@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cache::View;
 use crate::documents::Kind;
-use crate::logging::{ascii_json, cut};
+use crate::logging::line::{ascii_json, cut};
 use crate::observed::{Observed, OwnTokenState, ServedKey};
 use crate::reason::Reason;
 use crate::upstream::{Subject, Validity};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::names;
 use super::settings::{SETTINGS, Setting};
 use super::values::{Range, seconds};
-use crate::logging::cut;
+use crate::logging::line::cut;
 
 /// What Kubernetes sets in each pod, also with `enableServiceLinks: false`: Kubernetes docs,
 /// "Accessing the API from a Pod".

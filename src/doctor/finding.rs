@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::logging::{ascii_json, printable_line};
+use crate::logging::line::{ascii_json, printable_line};
 
 /// The longest sentence, in characters.
 const LONGEST: usize = 600;

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::documents::{self, Jwks, Kind, Publication, Published, Refused};
 use crate::key_sets::{KeySets, in_order_of};
-use crate::logging::{cut, milliseconds};
+use crate::logging::line::{cut, milliseconds};
 use crate::notices::Notices;
 use crate::refresher::pauses::{WHILE_SETS_DIFFER, retry_pause};
 use crate::upstream::{self, CaError, Failure, Fetched, Upstream};

@@ -5,7 +5,7 @@
 //!
 //! Invariant: no filter hides why the program ends ([`fatal`]).
 
-mod line;
+pub(crate) mod line;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use env_logger::{Builder, Target};
-pub(crate) use line::{ascii_json, cut, milliseconds, printable, printable_line};
 use log::{Level, Record, info};
 
 /// How lines are written, and how many.

@@ -22,7 +22,7 @@ use crate::documents::{self, Jwks, Kind, Publication, Refused};
 use crate::http::representation::Representation;
 use crate::http::routes::Paths;
 use crate::key_sets::KeySets;
-use crate::logging::milliseconds;
+use crate::logging::line::milliseconds;
 use crate::metrics::Metrics;
 use crate::observed::{Disagreement, Observed, OwnTokenState};
 use crate::reason::Reason;

@@ -14,7 +14,7 @@ use super::alternation::{Alternation, Step};
 use super::own_token::{Checked, State};
 use crate::documents::{self, Kind, Published};
 use crate::key_sets::{self, KeySets};
-use crate::logging::{cut, milliseconds};
+use crate::logging::line::{cut, milliseconds};
 use crate::notices::Notices;
 use crate::reason::Reason;
 use crate::upstream::Failure;

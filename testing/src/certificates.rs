@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+/// For what the functions here leave to the caller: validity, usages, extensions.
+pub use rcgen;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
     SignatureAlgorithm,

@@ -38,7 +38,7 @@ pub const INTERNAL_JWKS_URI: &str = "https://10.96.0.1:6443/openid/v1/jwks";
 /// The gateway's token at the start.
 pub const FIRST_TOKEN: &str = "token-1";
 /// In the body of every error: no client of the gateway may see it.
-pub const UPSTREAM_TEXT: &str = "words of the API server";
+pub const UPSTREAM_TEXT: &str = "text of the API server";
 
 /// What a path answers from now on.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ pub struct FakeApi {
 
 struct Shared {
     state: Mutex<State>,
-    /// Told of every request, every new answer and the end.
+    /// Notified of every request, every new answer and the end.
     changed: Condvar,
 }
 
@@ -205,13 +205,13 @@ impl FakeApi {
         self.set(JWKS, answer.clone());
     }
 
-    /// Both documents are as they were at the start, with the key of now.
+    /// Both documents are as at the start, with the current key.
     pub fn set_good(&self) {
         self.set(DISCOVERY, Answer::discovery(discovery(ISSUER, INTERNAL_JWKS_URI)));
         self.set(JWKS, Answer::jwks(self.jwks()));
     }
 
-    /// The tokens that are let in from now on; any other gets 401.
+    /// The tokens that are accepted from now on; any other gets 401.
     pub fn accept_tokens(&self, tokens: &[&str]) {
         self.state().tokens = tokens.iter().map(|&token| token.to_owned()).collect();
     }
@@ -298,7 +298,7 @@ impl FakeApi {
 
     /// Listens again, on the same port.
     pub fn come_back(&self) {
-        self.listen(TcpListener::bind(self.address).expect("the port of before"));
+        self.listen(TcpListener::bind(self.address).expect("the same port"));
     }
 
     /// Listens on this port of the same address from now on, and on no other.
@@ -624,8 +624,8 @@ impl SigningKey {
 /// A fresh CA, in PEM, and a server that holds a certificate of it for 127.0.0.1 and localhost.
 #[must_use]
 pub fn tls() -> (String, ServerConfig) {
-    // A name of its own each, or a stranger's certificate fails for its signature and not, as in
-    // a real cluster, because nobody knows its issuer.
+    // A name of its own each, or the certificate of another one fails for its signature and not, as in
+    // a real cluster, because its issuer is not trusted.
     static NUMBER: AtomicUsize = AtomicUsize::new(1);
     let name = format!("stand-in CA {}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let ca = self_signed(named_ca(&name));
@@ -649,7 +649,7 @@ impl Volume {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir()
             .join(format!("kube-issuer-gateway-{}-{number}", std::process::id()));
-        // Left there by a process of the same number that did not end in good order.
+        // Left there by a process of the same number that did not remove it.
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
         for name in ["token", "ca.crt"] {

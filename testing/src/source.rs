@@ -192,9 +192,9 @@ fn longest(path: &str, known: &BTreeSet<String>) -> Option<String> {
     beginnings.map(|parts| parts.join("::")).find(|name| known.contains(name))
 }
 
-/// The first module that leads back to itself, and the way.
+/// The first module that depends on itself, and the path.
 #[must_use]
-pub fn circle(modules: &[Module]) -> Option<Vec<String>> {
+pub fn cycle(modules: &[Module]) -> Option<Vec<String>> {
     let names: BTreeMap<_, _> = modules.iter().map(|it| (it.name.as_str(), &it.names)).collect();
     names.keys().find_map(|start| {
         let mut ways = vec![vec![*start]];

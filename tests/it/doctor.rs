@@ -16,6 +16,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use testing::certificates::rcgen::date_time_ymd;
 use testing::certificates::{Pair, named, named_ca, self_signed, server, signed_by};
 use testing::fake_api::{DISCOVERY, FakeApi, JWKS, discovery, key_set};
 use testing::gateway::{Ended, Gateway, binary};
@@ -276,8 +277,8 @@ fn what_is_wrong_with_the_certificate_is_a_sentence_and_exit_code_1() {
     Site::showing(&[&own], &own, &root.pem).assert_fails("the chain is incomplete: 1 shown");
 
     let mut expired = named("expired", HOST);
-    expired.not_before = rcgen::date_time_ymd(2019, 1, 1);
-    expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    expired.not_before = date_time_ymd(2019, 1, 1);
+    expired.not_after = date_time_ymd(2020, 1, 1);
     let expired = signed_by(expired, &root);
     Site::showing(&[&expired], &expired, &root.pem)
         .assert_fails("has expired, at 2020-01-01T00:00:00Z");
@@ -318,8 +319,8 @@ fn a_certificate_that_only_tls_1_2_shows_is_looked_at_too() {
     let ca = self_signed(named_ca("site CA"));
     let own = signed_by(named("site", HOST), &ca);
     let mut expired = named("expired", HOST);
-    expired.not_before = rcgen::date_time_ymd(2019, 1, 1);
-    expired.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    expired.not_before = date_time_ymd(2019, 1, 1);
+    expired.not_after = date_time_ymd(2020, 1, 1);
     let expired = signed_by(expired, &ca);
     for (new, old, expected) in [
         (&own, &expired, "by TLS 1.2: the certificate of CN=expired has expired"),

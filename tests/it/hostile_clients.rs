@@ -1,7 +1,7 @@
 //! No client can take the gateway down: what hostile ones are answered, what they cost, and that
 //! well-behaved ones are served meanwhile.
 //!
-//! The same attacks, longer and measured, are `bench/src/bin/attack.rs`. Nothing here is timed.
+//! The same attacks, longer and measured, are `bench/src/bin/attack/`. Nothing here is timed.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};

@@ -4,8 +4,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
-use rcgen::CertificateParams;
-use testing::certificates::self_signed;
+use testing::certificates::{named, self_signed};
 use testing::fake_api::{FakeApi, JWKS};
 use testing::gateway::{self, Builder, Gateway, field};
 
@@ -15,7 +14,7 @@ pub(crate) const NAME: &str = "kubernetes.default.svc";
 
 /// An API server whose certificate has these names and no others.
 pub(crate) fn api_called(name: &str) -> FakeApi {
-    let server = self_signed(CertificateParams::new([name.to_owned()]).unwrap());
+    let server = self_signed(named("API server", name));
     api(&[&server], &server.key, &server.pem)
 }
 

@@ -15,7 +15,7 @@ const READING_ORDER: [(&str, &str); 80] = [
     (
         "export",
         "export::files export::paths export::gcp config refresher::pauses key_sets upstream notices \
-         documents logging",
+         documents logging::line",
     ),
     ("export::files", "documents"),
     ("export::paths", "documents"),
@@ -23,7 +23,7 @@ const READING_ORDER: [(&str, &str); 80] = [
     (
         "lifecycle",
         "config server admin front site refresher cache metrics upstream http::routes http documents \
-         logging",
+         logging logging::line",
     ),
     (
         "doctor",
@@ -46,19 +46,19 @@ const READING_ORDER: [(&str, &str); 80] = [
     ("doctor::new_key", "doctor::wants doctor::finding"),
     ("doctor::relying_parties", "doctor::wants"),
     ("doctor::wants", ""),
-    ("doctor::finding", "logging"),
+    ("doctor::finding", "logging::line"),
     ("config", "config::source config::settings config::values documents logging"),
-    ("config::source", "config::names config::settings config::values logging"),
+    ("config::source", "config::names config::settings config::values logging::line"),
     ("config::names", "config::settings"),
     ("config::settings", ""),
     ("config::values", "documents json url logging"),
-    ("server", "front front::head site metrics http::answer http locks logging"),
+    ("server", "front front::head site metrics http::answer http locks logging logging::line"),
     (
         "admin",
         "exposition status process front site metrics http::answer http::routes http logging",
     ),
-    ("exposition", "process front cache observed metrics upstream documents logging"),
-    ("status", "cache observed upstream documents reason logging"),
+    ("exposition", "process front cache observed metrics upstream documents logging::line"),
+    ("status", "cache observed upstream documents reason logging::line"),
     ("process", ""),
     ("front", "front::event_loop front::lane front::listener front::inbox front::counts logging"),
     (
@@ -85,12 +85,12 @@ const READING_ORDER: [(&str, &str); 80] = [
     (
         "refresher",
         "refresher::report refresher::key_history refresher::own_token refresher::pauses key_sets \
-         cache observed metrics upstream http::routes http::representation documents reason logging",
+         cache observed metrics upstream http::routes http::representation documents reason logging::line",
     ),
     (
         "refresher::report",
         "refresher::alternation refresher::own_token key_sets upstream notices documents reason \
-         logging",
+         logging::line",
     ),
     ("refresher::alternation", ""),
     ("refresher::key_history", "key_sets observed documents"),
@@ -230,7 +230,7 @@ fn each_module_names_only_those_below_it_in_reading_order() {
             assert!(below, "{other}, which {name} names, is not below it");
         }
     }
-    assert_eq!(source::circle(&modules), None);
+    assert_eq!(source::cycle(&modules), None);
 }
 
 #[test]

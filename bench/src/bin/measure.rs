@@ -2,7 +2,7 @@
 //!
 //! `outage` lets the API server fail for two minutes under a steady stream of requests; `rate` asks
 //! for the key set 1,000 times a second; `upstream` is only the API server, for
-//! bench/nginx. The exit code is 1 when a promise was broken.
+//! bench/compare. The exit code is 1 when a promise was broken.
 //!
 //! The stream is an open loop: each request is due at its time, whatever became of those before
 //! it, and its latency counts from then. So a pause of the gateway shows in every request that
@@ -45,7 +45,7 @@ usage: measure outage | rate | upstream
              500 (40 s), up (20 s)
   rate       1,000 requests a second for the key set, for 60 s
   upstream   only the API server, until SIGTERM, with KEYS (1) keys; prints the settings that
-             lead to it
+             point to it
 
 environment:
   SCALE      a factor for these durations, 1 by default
@@ -159,7 +159,7 @@ fn rate() -> Vec<String> {
     failed.into_iter().chain(more).collect()
 }
 
-/// The API server alone: prints the settings that lead to it, in a shell's words, and waits.
+/// The API server alone: prints the settings that point to it, in a shell's words, and waits.
 fn upstream() -> ExitCode {
     let mut signals = Signals::new([SIGINT, SIGTERM]).expect("take signals");
     let api = FakeApi::start();
@@ -177,8 +177,8 @@ fn upstream() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The address of an API server that hangs: it takes connections and never says a word, not even
-/// after its return, as when the network in between has lost what was sent.
+/// The address of an API server that hangs: it accepts connections and sends nothing, not even
+/// after it is up again, as when the network in between has lost what was sent.
 struct Silence {
     address: SocketAddr,
     over: Arc<AtomicBool>,
@@ -187,7 +187,7 @@ struct Silence {
 
 impl Silence {
     fn begin(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).expect("the port of before");
+        let listener = TcpListener::bind(address).expect("the same port");
         let over = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&over);
         let thread = thread::spawn(move || {
@@ -197,7 +197,7 @@ impl Silence {
         Self { address, over, thread }
     }
 
-    /// Frees the address; the connections that were taken stay open until they are dropped.
+    /// Frees the address; the connections that were accepted stay open until they are dropped.
     fn end(self) -> Vec<TcpStream> {
         self.over.store(true, Ordering::Relaxed);
         // Wakes the thread.
@@ -275,7 +275,7 @@ impl Load {
             // When all clients wait for it.
             begin: Instant::now() + Duration::from_millis(200),
             interval,
-            requests: requests.try_into().expect("no more than four milliards of requests"),
+            requests: requests.try_into().expect("no more than 2^32 requests"),
             paths,
             next: AtomicU32::new(0),
             kept,

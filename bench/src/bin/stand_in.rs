@@ -2,7 +2,7 @@
 //!
 //! The stand-in is the one of the tests: real TLS with a CA of its own, a token that it checks, an
 //! ES256 key. The gateway is the real binary, found beside this one, and takes further settings
-//! from the environment. Ctrl-C reaches both: the gateway ends in good order, this program after it.
+//! from the environment. Ctrl-C reaches both: the gateway stops, and this program after it.
 
 #![allow(
     clippy::disallowed_methods,
@@ -80,7 +80,7 @@ fn token(api: &FakeApi) -> String {
     }))
 }
 
-/// With the user's settings, except for those that lead to `api`.
+/// With the user's settings, except for those that point to `api`.
 fn start_gateway(api: &FakeApi) -> Child {
     let mut builder = Gateway::builder(api);
     for (name, value) in DEFAULTS {

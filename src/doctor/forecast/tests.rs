@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use testing::certificates::{named, self_signed};
 
 use super::*;
 use crate::doctor::relying_parties::{RELYING_PARTIES as ALL, named as party};
@@ -345,8 +346,7 @@ fn a_sentence_names_the_key_and_is_short() {
 
 #[test]
 fn a_chain_of_certificates_is_no_broken_x5c() {
-    let key = rcgen::generate_simple_self_signed(vec!["issuer.example".to_owned()]).unwrap();
-    let good = STANDARD.encode(key.cert.der());
+    let good = STANDARD.encode(self_signed(named("issuer", "issuer.example")).der);
     for (chain, expected) in [
         (json!([good]), true),
         (json!([good, good]), true),

@@ -1,8 +1,8 @@
 //! Lets the real binary export the documents of a stand-in API server: for `tests/export/served`.
 //!
 //! Usage: `exported ISSUER AUDIENCE DIR`. What `export` says goes to stderr. Two tokens of the issuer for the
-//! audience go to stdout, a line each: one is signed by the key that was exported, the other one by a
-//! stranger's. The exit code is that of `export`.
+//! audience go to stdout, a line each: one is signed by the key that was exported, the other one by
+//! another key. The exit code is that of `export`.
 
 #![allow(
     clippy::disallowed_methods,
@@ -31,7 +31,7 @@ fn main() {
         eprintln!("usage: exported ISSUER AUDIENCE DIR");
         process::exit(2);
     };
-    let (api, stranger) = (FakeApi::start(), FakeApi::start());
+    let (api, other) = (FakeApi::start(), FakeApi::start());
     let document = fake_api::discovery(issuer, INTERNAL_JWKS_URI);
     api.set(DISCOVERY, Answer::discovery(document));
 
@@ -48,9 +48,9 @@ fn main() {
         "nbf": now,
         "exp": now + 3600,
     });
-    println!("{}\n{}", api.sign(&claims), stranger.sign(&claims));
+    println!("{}\n{}", api.sign(&claims), other.sign(&claims));
     // By hand, since `exit` drops nothing.
     api.volume.remove();
-    stranger.volume.remove();
+    other.volume.remove();
     process::exit(ended.code.unwrap_or(1));
 }

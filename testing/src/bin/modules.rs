@@ -1,6 +1,6 @@
 //! Prints which module of `src`, or of another source folder, names which others: `make modules`.
 //!
-//! The exit code is 1 when there is a circle.
+//! The exit code is 1 when there is a cycle.
 
 #![allow(
     clippy::disallowed_methods,
@@ -25,14 +25,14 @@ fn main() -> ExitCode {
         println!("{:<22} {lines:>4} lines  names {names}", module.name);
     }
     let edges: usize = modules.iter().map(|module| module.names.len()).sum();
-    println!("{} modules, {edges} arrows", modules.len());
-    match source::circle(&modules) {
+    println!("{} modules, {edges} edges", modules.len());
+    match source::cycle(&modules) {
         Some(way) => {
-            println!("a circle: {}", way.join(" > "));
+            println!("a cycle: {}", way.join(" > "));
             ExitCode::from(1)
         }
         None => {
-            println!("no circle");
+            println!("no cycle");
             ExitCode::SUCCESS
         }
     }
