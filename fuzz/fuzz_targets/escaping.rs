@@ -86,7 +86,7 @@ impl<'a> Logged<'a> {
     fn json(&self) -> Json {
         match self {
             Logged::Number(number) => Json::Number(number.to_string()),
-            Logged::Signed(number) if *number >= 0 => Json::Number(number.to_string()),
+            Logged::Signed(number) => Json::Number(number.to_string()),
             Logged::Truth(truth) => Json::Bool(*truth),
             other => Json::String(other.text()),
         }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 
-use crate::config::{Config, Mistakes, SETTINGS};
+use crate::config::{Config, Lookalike, Mistakes, SETTINGS};
 use crate::documents::{DISCOVERY_PATH, JwksUri};
 use crate::url::HttpsUrl;
 
@@ -46,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
         Ok(config) => valid(config),
         Err(mistakes) => told(mistakes, &given),
     }
-    // What is not ours, and what is set to nothing, changes nothing.
+    // Other variables change no value, whether they look like a setting or not.
     let others = [("PATH", "/"), ("WORKERS_", "0"), ("workers", "0")];
     let others = others.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let with_others = Config::parse(given.into_iter().chain(others));
@@ -67,8 +67,9 @@ fn variable(text: &[u8]) -> Option<(OsString, OsString)> {
 
 /// Each mistake is one printable line that begins with the name of a setting that is to blame.
 fn told(mistakes: &Mistakes, given: &[(OsString, OsString)]) {
-    let Mistakes { sentences, log, lookalikes: _ } = mistakes;
+    let Mistakes { sentences, log, lookalikes } = mistakes;
     assert!(!sentences.is_empty());
+    look_alike(lookalikes);
     for (at, sentence) in sentences.iter().enumerate() {
         assert!(!sentence.chars().any(char::is_control), "{sentence:?}");
         assert!(!sentences[..at].contains(sentence), "{sentence:?}");
@@ -137,11 +138,7 @@ fn valid(config: &Config) {
     if let Some(issuer) = &config.issuer {
         assert!(HttpsUrl::parse(issuer).is_some() && !issuer.contains(['?', '#']));
     }
-    let names = SETTINGS.iter().flat_map(|it| [Some(it.name), it.old_name]).flatten();
-    let names: Vec<_> = names.collect();
-    for lookalike in &config.lookalikes {
-        assert!(names.contains(&lookalike.setting) && !names.contains(&&*lookalike.name));
-    }
+    look_alike(&config.lookalikes);
     for (name, value) in &config.discovery_defaults {
         assert!(!["issuer", "jwks_uri"].contains(&name.as_str()));
         let text = documents::serialise(value, config.layout);
@@ -154,6 +151,15 @@ fn valid(config: &Config) {
     within(config.shutdown_delay, Duration::ZERO..=seconds(300.0));
     within(config.shutdown_timeout, Duration::ZERO..=seconds(300.0));
     logs(&config.log);
+}
+
+/// Each is no setting, and has the name of one beside it.
+fn look_alike(lookalikes: &[Lookalike]) {
+    let names = SETTINGS.iter().flat_map(|it| [Some(it.name), it.old_name]).flatten();
+    let names: Vec<_> = names.collect();
+    for lookalike in lookalikes {
+        assert!(names.contains(&lookalike.setting) && !names.contains(&&*lookalike.name));
+    }
 }
 
 fn within<T: PartialOrd + std::fmt::Debug>(value: T, range: RangeInclusive<T>) {
@@ -179,6 +185,6 @@ fn summary(outcome: &Result<Config, Mistakes>) -> String {
             config.max_connections.limit,
             config.log,
         ),
-        Err(mistakes) => format!("{mistakes:?}"),
+        Err(mistakes) => format!("{:?} {:?}", mistakes.sentences, mistakes.log),
     }
 }

@@ -171,11 +171,16 @@ impl<'kvs> VisitSource<'kvs> for JsonPairs<'_> {
         line.push(b',');
         push_json(line, key.as_str())?;
         line.push(b':');
-        match (value.to_u64(), value.to_bool(), value.to_f64()) {
-            (Some(number), _, _) => push_json(line, &number)?,
-            (None, Some(truth), _) => push_json(line, &truth)?,
-            (None, None, Some(number)) => push_json(line, &number)?,
-            (None, None, None) => push_json(line, &text(value))?,
+        if let Some(number) = value.to_u64() {
+            push_json(line, &number)?;
+        } else if let Some(number) = value.to_i64() {
+            push_json(line, &number)?;
+        } else if let Some(truth) = value.to_bool() {
+            push_json(line, &truth)?;
+        } else if let Some(number) = value.to_f64() {
+            push_json(line, &number)?;
+        } else {
+            push_json(line, &text(value))?;
         }
         Ok(())
     }
@@ -239,6 +244,25 @@ mod tests {
             let line = text_line(record, SystemTime::UNIX_EPOCH).unwrap();
             assert!(line.ends_with(b"INFO  request path=/openid/v1/jwks reason=\"\"\n"));
         });
+    }
+
+    #[test]
+    fn an_integer_has_all_its_digits_in_text_and_json() {
+        for (value, expected) in [
+            (Value::from(u64::MAX), "18446744073709551615"),
+            (Value::from(0), "0"),
+            (Value::from(-1), "-1"),
+            (Value::from(i64::MIN), "-9223372036854775808"),
+        ] {
+            let pairs = [("left", value)];
+            let mut record = Record::builder();
+            let record = record.args(format_args!("x")).key_values(&pairs).build();
+            let line = text_line(&record, SystemTime::UNIX_EPOCH).unwrap();
+            assert!(line.ends_with(format!(" x left={expected}\n").as_bytes()), "{line:?}");
+            let line = json_line(&record, SystemTime::UNIX_EPOCH).unwrap();
+            let end = format!("\"x\",\"left\":{expected}}}\n");
+            assert!(line.ends_with(end.as_bytes()), "{expected}: {line:?}");
+        }
     }
 
     #[test]
