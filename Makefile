@@ -23,16 +23,20 @@ lint: ## formatting, clippy and rustdoc, each warning an error
 	$(CARGO) clippy --locked --test cluster -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
-# FILES: other files than all of the pure modules, which take hours. Needs cargo-mutants.
+# FILES: other files than all of the pure modules, which take hours. The random lives take most of a run's time, and are about admission.
+# Its builds have a folder of their own: cargo would take what is left of a mutant for a build of this tree.
+MUTATED = $(or $(FILES),$(shell grep -rl '^//! Pure: ' src))
 .PHONY: mutants
 mutants: ## the pure modules with one mistake at a time: which of them no unit test notices
-	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) mutants --output $(TARGET) \
-		$(addprefix --file ,$(or $(FILES),$(shell grep -rl '^//! Pure: ' src)))
+	tool=$$(.ci/tool cargo-mutants) && PATH="$$tool:$$PATH" CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$(abspath $(TARGET))/mutants \
+		$(CARGO) mutants --output $(TARGET) $(addprefix --file ,$(MUTATED)) \
+		$(if $(findstring /admission,$(MUTATED)),,-- -- --skip random_lives)
 
-# %c: counted in the file itself, so that a gateway that is killed keeps its counts. Needs cargo-llvm-cov.
+# %c: counted in the file itself, so that a gateway that is killed keeps its counts. Adds llvm-tools to the toolchain, by rustup.
 .PHONY: coverage
 coverage: ## how many lines of each file the tests run, in the gateways that they start as well
-	RUSTFLAGS='-C llvm-args=-runtime-counter-relocation' LLVM_PROFILE_FILE_NAME='%4m%c.profraw' \
+	tool=$$(.ci/tool cargo-llvm-cov) && PATH="$$tool:$$PATH" CARGO_LLVM_COV_SETUP=yes \
+		RUSTFLAGS='-C llvm-args=-runtime-counter-relocation' LLVM_PROFILE_FILE_NAME='%4m%c.profraw' \
 		$(CARGO) llvm-cov --locked --ignore-run-fail --summary-only
 
 .PHONY: modules

@@ -135,6 +135,8 @@ mod tests {
             (&["-p"], "invalid option '-p'"),
             (&["serve"], "unexpected argument \"serve\""),
             (&["--version", "export"], "unexpected argument \"export\""),
+            (&["--version", "doctor"], "unexpected argument \"doctor\""),
+            (&["doctor", "--port"], "invalid option '--port'"),
             (&["export"], "export lacks the folder to write to (DIR)"),
             (&["export", ""], "unexpected argument \"\""),
             (&["export", "a", "b"], "unexpected argument \"b\""),
@@ -162,6 +164,29 @@ mod tests {
             (&["export", "-h"], Command::Print(EXPORT_HELP.to_owned())),
         ] {
             assert_eq!(parsed(arguments), Ok(expected), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn doctor_has_options_and_a_help_of_its_own() {
+        let options = doctor::arguments::Options { json: true, ..Default::default() };
+        assert_eq!(parsed(&["doctor", "--json"]), Ok(Command::Doctor(options)));
+        let help = Command::Print(doctor::arguments::HELP.to_owned());
+        assert_eq!(parsed(&["doctor", "--help"]), Ok(help));
+    }
+
+    #[test]
+    fn help_has_each_setting_with_its_default_where_there_is_one() {
+        let Ok(Command::Print(text)) = parsed(&["--help"]) else { panic!("no text") };
+        for setting in &SETTINGS {
+            assert!(text.contains(&format!("\n  {}", setting.name)), "{}", setting.name);
+        }
+        for line in [
+            "  SA_TOKEN_PATH (or TOKEN_PATH)\n      the gateway's own token\n",
+            "      a whole number from 2 to 64; default 16\n",
+            "      an https URL without query and fragment\n",
+        ] {
+            assert!(text.contains(line), "{line}");
         }
     }
 }

@@ -256,3 +256,152 @@ fn timestamp(time: SystemTime) -> f64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     since.unwrap_or(Duration::ZERO).as_secs_f64()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cache::{Cache, Confirmed, Lifetimes};
+    use crate::http::representation::Representation;
+    use crate::http::routes::Paths;
+    use crate::observed::{Disagreement, Observed, ServedKeys};
+    use crate::upstream::Place;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u32) -> SystemTime {
+        SystemTime::UNIX_EPOCH + S * seconds
+    }
+
+    /// The lines of the page that are no comments, without the prefix of our own names; half a second after a
+    /// fetch that brought the discovery document alone.
+    fn lines(observed: Observed, fronts: &[(&'static str, Report)], usage: &Usage) -> Vec<String> {
+        let now = Instant::now();
+        let lifetimes = Lifetimes { cache_ttl: S / 4, max_stale: S, revalidate: None };
+        let cache = Cache::new(lifetimes, 2, Paths::default());
+        let representation = Representation::new(Kind::Discovery, b"{}".to_vec());
+        let confirmed = Confirmed { at: now, max_age: None };
+        cache.store(Kind::Discovery, representation, confirmed, None);
+        cache.set_observed(Arc::new(observed));
+        let view = &cache.view();
+        let now = now + S / 2;
+        let facts = Facts { now, view, is_ready: true, fronts, usage, panics: 2 };
+        let text = page(&Metrics::new().unwrap(), &facts).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| line.strip_prefix("kube_issuer_gateway_").unwrap_or(line).to_owned())
+            .collect()
+    }
+
+    #[track_caller]
+    fn holds(lines: &[String], expected: &[&str]) {
+        for line in expected {
+            assert!(lines.iter().any(|it| it == line), "{line}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn what_was_observed_is_there_with_its_labels() {
+        let key = |kid: &str, seconds| ServedKey {
+            kid: Some(kid.to_owned()),
+            algorithm: "ES256".to_owned(),
+            first_seen: at(seconds),
+            is_listed: true,
+        };
+        let keys = vec![key("a", 7), key("b", 9), key("b", 8)];
+        let validity = Validity { not_after: at(60), renewal_due: at(40) };
+        let ca = Subject::Anchor(Place { block: 3, line: 41 });
+        let observed = Observed {
+            issuer_mismatch: true,
+            own_token: OwnTokenState::Verified,
+            disagreement: Disagreement { discovery: None, jwks: Some(Instant::now() + S * 60) },
+            keys: ServedKeys { keys, changes: 4, since: Some(at(9)) },
+            validities: vec![(Subject::Token, validity), (ca, validity)],
+            ..Observed::default()
+        };
+        let version = format!("build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+        let lines = lines(observed, &[], &Usage::default());
+        let expected = [
+            &*version,
+            "ready 1",
+            "panics_total 2",
+            "issuer_mismatch 1",
+            r#"own_token{state="verified"} 1"#,
+            r#"own_token{state="failed"} 0"#,
+            r#"document_age_seconds{document="discovery"} 0.5"#,
+            r#"document_stale{document="discovery"} 1"#,
+            r#"document_stale{document="jwks"} 0"#,
+            r#"document_available{document="discovery"} 1"#,
+            r#"document_available{document="jwks"} 0"#,
+            r#"api_servers_disagree{document="discovery"} 0"#,
+            r#"api_servers_disagree{document="jwks"} 1"#,
+            "keys 3",
+            r#"key_first_seen_timestamp_seconds{algorithm="ES256",kid="a"} 7"#,
+            // Of two with the same labels the one that was seen first.
+            r#"key_first_seen_timestamp_seconds{algorithm="ES256",kid="b"} 8"#,
+            "key_set_changes_total 4",
+            "key_set_changed_timestamp_seconds 9",
+            r#"expiry_timestamp_seconds{block="",subject="token"} 60"#,
+            r#"expiry_timestamp_seconds{block="3",subject="ca"} 60"#,
+            r#"renewal_due_timestamp_seconds{block="3",subject="ca"} 40"#,
+        ];
+        holds(&lines, &expected);
+    }
+
+    #[test]
+    fn each_front_and_the_process_are_counted() {
+        let counts = Counts {
+            accepted: 9,
+            refused: BTreeMap::from([(414, 5)]),
+            evicted: 1,
+            unread: 2,
+            unanswered: 3,
+            rejected: 4,
+        };
+        let report = Report { is_quiet: true, last_accepted: None, open: 6, limit: 30, counts };
+        let usage = Usage {
+            cpu_time: Some(S * 3 / 2),
+            resident_bytes: Some(4096),
+            started: Some(at(50)),
+            ..Usage::default()
+        };
+        let lines = lines(Observed::default(), &[("public", report)], &usage);
+        let expected = [
+            r#"connections{listener="public"} 6"#,
+            r#"connections_limit{listener="public"} 30"#,
+            r#"connections_accepted_total{listener="public"} 9"#,
+            r#"connections_closed_total{listener="public",reason="evicted"} 1"#,
+            r#"connections_closed_total{listener="public",reason="rejected"} 4"#,
+            r#"requests_refused_total{listener="public",status="414"} 5"#,
+            "process_cpu_seconds_total 1.5",
+            "process_resident_memory_bytes 4096",
+            "process_start_time_seconds 50",
+        ];
+        holds(&lines, &expected);
+        assert!(!lines.iter().any(|line| line.starts_with("process_threads")), "{lines:#?}");
+    }
+
+    #[test]
+    fn of_many_cas_those_that_expire_first_have_a_series_and_the_token_has_one_too() {
+        let validity = |not_after| Validity { not_after: at(not_after), renewal_due: at(0) };
+        let ca = |block: u32| {
+            let place = Place { block: usize::try_from(block).unwrap(), line: 1 };
+            (Subject::Anchor(place), validity(100 - block))
+        };
+        let validities = (1..=40).map(ca).chain([(Subject::Token, validity(999))]).collect();
+        let lines = lines(Observed { validities, ..Observed::default() }, &[], &Usage::default());
+        let mut found = lines.iter().filter(|line| line.starts_with("expiry_")).collect::<Vec<_>>();
+        found.retain(|line| !line.contains("subject=\"token\""));
+        assert_eq!(found.len(), 32);
+        assert!(!found.iter().any(|line| line.contains("block=\"8\"")), "{found:?}");
+        holds(
+            &lines,
+            &[
+                r#"expiry_timestamp_seconds{block="",subject="token"} 999"#,
+                r#"expiry_timestamp_seconds{block="9",subject="ca"} 91"#,
+            ],
+        );
+    }
+}

@@ -73,4 +73,17 @@ mod tests {
         assert!(notices.is_due('a', "y", start + Duration::from_secs(122)));
         assert!(notices.end(&'a'));
     }
+
+    #[test]
+    fn what_was_logged_long_ago_is_forgotten() {
+        let start = Instant::now();
+        let mut notices = Notices::new();
+        for minute in 0..100_u32 {
+            let (topic, state) = (minute % 2, minute.to_string());
+            assert!(notices.is_due(topic, &state, start + AGAIN * minute));
+            // One of two ends; the other goes on, each time in another state.
+            assert!(topic == 1 || notices.end(&topic));
+        }
+        assert_eq!(notices.logged.len(), 1);
+    }
 }

@@ -172,3 +172,154 @@ fn time(time: SystemTime) -> String {
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cache::{Cache, Confirmed, Lifetimes};
+    use crate::http::representation::Representation;
+    use crate::http::routes::Paths;
+    use crate::observed::{Disagreement, ServedKeys};
+    use crate::upstream::Place;
+
+    const MS: Duration = Duration::from_millis(1);
+    /// 12 January 1970, 13:46:40.
+    const DATE: Duration = Duration::from_secs(1_000_000);
+    const CA: Subject = Subject::Anchor(Place { block: 3, line: 41 });
+
+    /// A minute fresh, five minutes served.
+    fn cache() -> Cache {
+        let (cache_ttl, max_stale) = (60_000 * MS, 300_000 * MS);
+        Cache::new(Lifetimes { cache_ttl, max_stale, revalidate: None }, 2, Paths::default())
+    }
+
+    fn store(cache: &Cache, kind: Kind, at: Instant) {
+        let representation = Representation::new(kind, b"{}".to_vec());
+        cache.store(kind, representation, Confirmed { at, max_age: None }, None);
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// Valid until 2,000,000 seconds after the epoch.
+    fn valid(subject: Subject, renewal_due: u64) -> (Subject, Validity) {
+        let [not_after, renewal_due] = [2_000_000, renewal_due].map(at);
+        (subject, Validity { not_after, renewal_due })
+    }
+
+    fn page_of(cache: &Cache, ready: Result<(), Reason>, now: Instant) -> Value {
+        let text = page(&Facts {
+            now,
+            date: SystemTime::UNIX_EPOCH + DATE,
+            started: SystemTime::UNIX_EPOCH,
+            settings: &[("WORKERS", "3".to_owned()), (UPSTREAM, "https://10.0.0.1".to_owned())],
+            view: &cache.view(),
+            ready,
+            healthy: Err(Reason::Forbidden),
+        });
+        assert!(text.ends_with("}\n"), "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The words of what is wrong, and the documents that they are about.
+    fn problems_of(page: &Value) -> Vec<String> {
+        let problems = page["problems"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        problems.map(|it| [&it["problem"], &it["document"]].map(text).join(" ")).collect()
+    }
+
+    #[test]
+    fn the_page_has_what_is_served_and_nothing_of_upstreams_address() {
+        let (cache, now) = (cache(), Instant::now());
+        store(&cache, Kind::Discovery, now);
+        cache.fail(Kind::Jwks, Reason::Forbidden);
+        let key = ServedKey {
+            kid: Some("k\u{e9}".to_owned()),
+            algorithm: "ES256".to_owned(),
+            first_seen: at(60),
+            is_listed: true,
+        };
+        cache.set_observed(Arc::new(Observed {
+            issuer: Some("https://issuer.example".to_owned()),
+            keys: ServedKeys { keys: vec![key], changes: 1, since: Some(at(61)) },
+            validities: vec![valid(Subject::Token, 1_500_000), valid(CA, 1_500_000)],
+            ..Observed::default()
+        }));
+        let expected = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "started": "1970-01-01T00:00:00Z",
+            "settings": {"WORKERS": "3", "UPSTREAM_HOST": "(not shown)"},
+            "ready": true,
+            "healthy": false,
+            "issuer": "https://issuer.example",
+            "documents": {
+                "discovery": {"available": true, "stale": true, "age_seconds": 61.235, "last_fetch": "success"},
+                "jwks": {"available": false, "stale": false, "age_seconds": null, "last_fetch": "forbidden"},
+            },
+            "keys": [{"kid": "k\u{e9}", "algorithm": "ES256", "first_seen": "1970-01-01T00:01:00Z", "listed": true}],
+            "keys_changed": "1970-01-01T00:01:01Z",
+            "own_token": "not_checked",
+            "validity": [
+                {"subject": "token", "expires": "1970-01-24T03:33:20Z", "renewal_due": "1970-01-18T08:40:00Z"},
+                {
+                    "subject": "ca",
+                    "block": 3,
+                    "expires": "1970-01-24T03:33:20Z",
+                    "renewal_due": "1970-01-18T08:40:00Z",
+                },
+            ],
+            "problems": [{"problem": "forbidden", "document": "jwks", "hint": Reason::Forbidden.hint()}],
+        });
+        let later = now + Duration::from_micros(61_234_600);
+        assert_eq!(page_of(&cache, Ok(()), later), expected);
+    }
+
+    #[test]
+    fn what_keeps_clients_from_being_served_is_said_first() {
+        let (cache, now) = (cache(), Instant::now());
+        for kind in [Kind::Discovery, Kind::Jwks] {
+            store(&cache, kind, now);
+        }
+        assert_eq!(problems_of(&page_of(&cache, Err(Reason::TooOld), now)), [""; 0]);
+        cache.fail(Kind::Discovery, Reason::Timeout);
+        cache.set_observed(Arc::new(Observed {
+            issuer_mismatch: true,
+            own_token: OwnTokenState::Failed,
+            disagreement: Disagreement { discovery: None, jwks: Some(now + 600_000 * MS) },
+            validities: vec![valid(Subject::Token, 0)],
+            ..Observed::default()
+        }));
+        let all = problems_of(&page_of(&cache, Err(Reason::Stopping), now + 300_001 * MS));
+        let expected = [
+            "stopping ",
+            "too-old discovery",
+            "timeout discovery",
+            "too-old jwks",
+            "issuer-mismatch ",
+            "own-token ",
+            "api-servers-disagree jwks",
+            "token-not-renewed ",
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn what_is_overdue_for_renewal_is_said_once_from_that_moment_on() {
+        let due = |validities: &[(Subject, u64)]| {
+            let validities = validities.iter().map(|(subject, due)| valid(*subject, *due));
+            let validities = validities.collect();
+            overdue(&Observed { validities, ..Observed::default() }, at(1_000_000))
+        };
+        let (past, exact, future) = (999_999, 1_000_000, 1_000_001);
+        let server = Subject::Server;
+        assert_eq!(due(&[(server, future), (CA, exact)]), [Reason::CaExpires]);
+        assert_eq!(due(&[(server, past), (CA, future)]), [Reason::CertificateExpires]);
+        assert_eq!(
+            due(&[(CA, past), (CA, past), (server, future), (Subject::Token, exact)]),
+            [Reason::TokenNotRenewed, Reason::CaExpires]
+        );
+    }
+}

@@ -202,12 +202,36 @@ mod tests {
             (&["--resolve", "a:b"], "it must be HOST:PORT:ADDRESS"),
             (&["--resolve", "a:443:192.0.2.1,"], "it must be HOST:PORT:ADDRESS"),
             (&["--resolve", "a:443:b"], "it must be HOST:PORT:ADDRESS"),
+            (&["--resolve", ":443:192.0.2.1"], "it must be HOST:PORT:ADDRESS"),
+            (&["--url", "https://a/?b"], "it must be an http or https URL without query"),
+            (&["--url", "https://user@a"], "it must be an http or https URL without query"),
             (&["--url", "ftp://a"], "it must be an http or https URL"),
             (&["--url"], "--url: missing argument"),
             (&["--ca", "-", "--token", "-"], "cannot both be standard input"),
         ] {
             let error = options(arguments).unwrap_err();
             assert!(error.contains(expected), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_those_of_a_name_in_any_case_and_of_one_port() {
+        let found = options(&["--resolve", "A.example:8443:192.0.2.1"]).unwrap();
+        for (host, port, expected) in
+            [("a.Example", 8443, true), ("a.example", 443, false), ("b.example", 8443, false)]
+        {
+            assert_eq!(found.resolves[0].is_of(host, port), expected, "{host} {port}");
+        }
+    }
+
+    #[test]
+    fn only_without_an_issuer_and_a_url_the_cluster_is_looked_at_from_a_pod() {
+        for (arguments, expected) in [
+            (&["--json", "--token", "-"][..], true),
+            (&["https://a.example"], false),
+            (&["--url", "http://gateway:8080"], false),
+        ] {
+            assert_eq!(options(arguments).unwrap().is_in_pod(), expected, "{arguments:?}");
         }
     }
 }

@@ -47,3 +47,24 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directive_has_its_seconds_from_the_first_field_that_has_it() {
+        for (values, expected) in [
+            (&["max-age=60"][..], Some(60)),
+            (&["public, s-maxage=30, Max-Age=3600", "max-age=1"], Some(3600)),
+            (&["no-store", "max-age = \"5\""], Some(5)),
+            (&["s-maxage=30"], None),
+            (&["max-age"], None),
+            (&["max-age=-1, max-age=60"], None),
+            (&[], None),
+        ] {
+            let found = cache_directive(values.iter().copied(), "max-age");
+            assert_eq!(found, expected.map(Duration::from_secs), "{values:?}");
+        }
+    }
+}

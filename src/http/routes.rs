@@ -238,6 +238,31 @@ mod tests {
     }
 
     #[test]
+    fn both_listeners_have_every_probe() {
+        for (path, probe) in
+            [("/livez", Probe::Livez), ("/readyz", Probe::Readyz), ("/healthz", Probe::Healthz)]
+        {
+            let expected = Route::Get(Resource::Probe(probe));
+            assert_eq!(admin("GET", path), expected);
+            assert_eq!(public("GET", path, &paths("", None)), expected);
+            assert_eq!(public("GET", path, &Paths::default()), expected);
+        }
+    }
+
+    #[test]
+    fn a_request_is_counted_as_what_it_asks_for_whatever_its_method() {
+        for (method, path, expected) in [
+            ("GET", "/healthz", "healthz"),
+            ("OPTIONS", "/openid/v1/jwks", "jwks"),
+            ("POST", "/.well-known/openid-configuration", "discovery"),
+            ("GET", "/nothing", "other"),
+        ] {
+            let route = public(method, path, &Paths::default());
+            assert_eq!(route.name(), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn each_route_has_a_name_of_the_closed_list() {
         let unknown = Resource::UnknownIssuer(Kind::Jwks);
         let documents = [Kind::Discovery, Kind::Jwks].map(Resource::Document);

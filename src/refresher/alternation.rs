@@ -124,9 +124,10 @@ mod tests {
             assert_eq!(values.note(&value, now), expected, "{second} {value}");
         }
         assert!(values.is_under_way());
+        assert_eq!(values.returned(), Some(start + Duration::from_secs(6)), "the last one");
         rounds(&mut values, 'a', start + Duration::from_secs(305));
         assert_eq!(values.note(&'a', start + Duration::from_secs(306)), Step::Settled);
-        assert!(!values.is_under_way());
+        assert!(!values.is_under_way() && values.returned().is_none());
         // What was there long ago is new.
         let now = start + Duration::from_secs(307);
         assert_eq!(values.note(&'c', now), Step::Changed(Some('a')));

@@ -201,3 +201,71 @@ fn other_format(file: &[u8]) -> Option<&'static str> {
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::KeyUsagePurpose;
+    use testing::certificates::{Pair, named, named_ca, self_signed};
+
+    use super::*;
+
+    /// A CA, a server, and a CA that its key usage forbids to sign certificates.
+    fn three() -> [Pair; 3] {
+        let mut crippled = named_ca("crippled");
+        crippled.key_usages = vec![KeyUsagePurpose::CrlSign];
+        [named_ca("ca"), named("server", "a.example"), crippled].map(self_signed)
+    }
+
+    fn refused(file: &[u8]) -> String {
+        Bundle::parse(file).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn only_a_certificate_that_may_sign_others_is_an_anchor() {
+        let pairs = three();
+        let file: String = pairs.iter().map(|pair| pair.pem.as_str()).collect();
+        let bundle = Bundle::parse(file.as_bytes()).unwrap();
+        let is_anchor: Vec<_> = bundle.certificates.iter().map(|it| it.is_anchor).collect();
+        assert_eq!(is_anchor, [true, false, false]);
+        assert_eq!(bundle.anchors().len(), 1);
+        assert_eq!(pairs.map(|pair| must_not_sign(&pair.der)), [false, true, true]);
+        assert!(!must_not_sign(b"no certificate"));
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_used_is_left_out_and_named_by_its_number_and_line() {
+        let [ca, ..] = three();
+        // Files that were joined without a newline between them.
+        let file = format!("# A comment\n\n{BEGIN}\nAAAA\n{}{BEGIN}\n{END}\n", ca.pem.trim_end());
+        let bundle = Bundle::parse(file.as_bytes()).unwrap();
+        let [certificate] = &bundle.certificates[..] else { panic!("not one certificate") };
+        assert_eq!((certificate.der.as_ref(), certificate.place.block), (ca.der.as_ref(), 2));
+        assert_eq!(certificate.place.line, 5);
+        let [cut_off, empty] = &bundle.refused[..] else { panic!("{:?}", bundle.refused) };
+        assert_eq!((cut_off.place.block, cut_off.place.line), (1, 3));
+        assert_eq!(cut_off.cause.to_string(), "it has no line -----END CERTIFICATE-----");
+        assert_eq!((empty.place.block, empty.cause.to_string().as_str()), (3, "it is empty"));
+        assert_eq!(empty.place.line, 4 + ca.pem.lines().count());
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_refused_as_what_it_is() {
+        let [ca, ..] = three();
+        let utf_16: Vec<_> = "\u{feff}-----".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let block = |inside: &str| format!("\n{BEGIN}\n{inside}\n{END}\n").into_bytes();
+        let used = "none of its certificates can be used; block 1, which begins at line 2: ";
+        for (file, expected) in [
+            (b"".to_vec(), "it contains no PEM certificate".to_owned()),
+            (b"BEGIN PKCS8".to_vec(), "it contains no PEM certificate".to_owned()),
+            (utf_16, "it is UTF-16 and not PEM".to_owned()),
+            (ca.der.to_vec(), "it is DER and not PEM".to_owned()),
+            (b"-----BEGIN TRUSTED CERTIFICATE-----".to_vec(), "it is OpenSSL's".to_owned()),
+            (b"-----BEGIN PKCS7-----".to_vec(), "it is PKCS #7".to_owned()),
+            (block("A!"), format!("{used}it is not valid base64")),
+            (block("AAAA"), format!("{used}it is not an X.509 certificate: ")),
+        ] {
+            let error = refused(&file);
+            assert!(error.starts_with(&expected), "{expected}: {error}");
+        }
+    }
+}

@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(86_400);
 pub(crate) struct Place {
     pub(crate) block: usize,
     /// The line of its BEGIN.
-    pub(super) line: usize,
+    pub(crate) line: usize,
 }
 
 /// What can expire.

@@ -232,3 +232,130 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const BASE: &str = "https://10.96.0.1";
+
+    fn unreachable() -> Failure {
+        Failure::Unreachable { base: BASE.to_owned(), cause: "refused".to_owned() }
+    }
+
+    fn timeout(during: Timeout) -> Failure {
+        Failure::Timeout { base: BASE.to_owned(), bound: Duration::from_secs(5), during }
+    }
+
+    fn not_resolved(cause: LookupError) -> Failure {
+        Failure::NameNotResolved { base: BASE.to_owned(), cause }
+    }
+
+    /// One of each kind, with the word for clients and a part of its sentence.
+    fn all() -> Vec<(Failure, Reason, &'static str)> {
+        let (base, cause) = (BASE.to_owned(), "cause".to_owned());
+        let file = PathBuf::from("/a/file");
+        let not_found = || io::Error::from(io::ErrorKind::NotFound);
+        vec![
+            (
+                Failure::Token { path: file.clone(), cause: not_found() },
+                Reason::Unauthorized,
+                "cannot read the token /a/file: ",
+            ),
+            (
+                Failure::NoDescriptor(not_found()),
+                Reason::Unreachable,
+                "cannot open a file or socket",
+            ),
+            (unreachable(), Reason::Unreachable, "cannot reach https://10.96.0.1: refused"),
+            (not_resolved(LookupError::NoAddress), Reason::Unreachable, "DNS has no address"),
+            (timeout(Timeout::Global), Reason::Timeout, "within UPSTREAM_TIMEOUT_SECONDS, 5s"),
+            (
+                Failure::UntrustedCertificate {
+                    base: base.clone(),
+                    ca_path: file,
+                    cause: cause.clone(),
+                },
+                Reason::UntrustedCertificate,
+                "is not trusted by /a/file: cause",
+            ),
+            (
+                Failure::CertificateDate { base: base.clone(), cause: cause.clone() },
+                Reason::UntrustedCertificate,
+                "is not valid now: cause",
+            ),
+            (
+                Failure::Tls { base: base.clone(), cause: cause.clone() },
+                Reason::Tls,
+                "no TLS connection to https://10.96.0.1",
+            ),
+            (Failure::Protocol { base, cause }, Reason::Protocol, "cannot be used: cause"),
+            (Failure::Unauthorized, Reason::Unauthorized, "(401)"),
+            (Failure::Forbidden, Reason::Forbidden, "(403)"),
+            (Failure::NotFound, Reason::NotFound, "(404)"),
+            (Failure::Status(StatusCode::BAD_GATEWAY), Reason::UpstreamError, "answered 502"),
+            (Failure::TooLarge, Reason::BadDocument, "larger than"),
+            (Failure::Document(Refused::NoKeys), Reason::BadDocument, "the document is refused: "),
+        ]
+    }
+
+    #[test]
+    fn each_failure_has_a_word_for_clients_and_a_sentence_and_a_hint_for_the_log() {
+        let mut hints = BTreeSet::new();
+        for (failure, reason, expected) in all() {
+            let sentence = failure.to_string();
+            assert_eq!(failure.reason(), reason, "{sentence}");
+            assert!(sentence.contains(expected), "{expected}: {sentence}");
+            hints.insert(failure.hint());
+        }
+        // A document that is too large, or refused, comes from the wrong place in the same way.
+        assert_eq!(hints.len(), all().len() - 1);
+    }
+
+    #[test]
+    fn a_status_is_upstreams_own_trouble_or_that_of_something_else() {
+        for (status, expected) in [
+            (500, Reason::UpstreamError),
+            (503, Reason::UpstreamError),
+            (429, Reason::UpstreamError),
+            (302, Reason::BadDocument),
+            (400, Reason::BadDocument),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(Failure::Status(status).reason(), expected, "{status}");
+        }
+        let no_answer = LookupError::NoAnswer(Duration::from_secs(5));
+        assert_eq!(not_resolved(no_answer).reason(), Reason::Timeout);
+    }
+
+    #[test]
+    fn another_way_is_tried_only_where_no_connection_was_made() {
+        let mut unreached =
+            vec![unreachable(), not_resolved(LookupError::NoAddress), timeout(Timeout::Connect)];
+        assert!(unreached.iter().all(Failure::is_unreached));
+        unreached.extend([timeout(Timeout::Global), Failure::NoDescriptor(io::Error::other("a"))]);
+        assert!(!unreached.iter().any(Failure::is_answer));
+        assert!(!timeout(Timeout::Global).is_unreached() && !Failure::Forbidden.is_unreached());
+        let answers = all().into_iter().filter(|(failure, ..)| failure.is_answer()).count();
+        assert_eq!(answers, 6);
+    }
+
+    #[test]
+    fn the_other_document_is_not_fetched_where_it_would_fail_in_the_same_way() {
+        let separate = all().into_iter().filter(|(failure, ..)| !failure.concerns_both());
+        let separate: Vec<_> = separate.map(|(_, reason, _)| reason.word()).collect();
+        assert_eq!(separate, ["forbidden", "not-found", "bad-document", "bad-document"]);
+    }
+
+    #[test]
+    fn a_key_that_must_be_secret_has_a_hint_of_its_own() {
+        for refused in [Refused::SymmetricKey(0), Refused::PrivateMember(0, "d")] {
+            let failure = Failure::Document(refused);
+            assert!(failure.exposes_a_key() && failure.hint().contains("can sign tokens"));
+        }
+        assert!(!Failure::Document(Refused::NoKeys).exposes_a_key());
+        assert!(!Failure::Forbidden.exposes_a_key());
+    }
+}

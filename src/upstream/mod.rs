@@ -35,8 +35,8 @@ use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 pub(crate) use bundle::Certificate;
 pub(crate) use connector::{TlsConnector, client_config};
-use expiry::{Place, Reports, State};
-pub(crate) use expiry::{Subject, Validity};
+pub(crate) use expiry::{Place, Subject, Validity};
+use expiry::{Reports, State};
 pub(crate) use failure::Failure;
 use file::is_out_of_descriptors;
 use resolver::{LookupError, Way, WayResolver};

@@ -67,9 +67,13 @@ fn a_keep_alive_connection_that_has_been_idle_for_long_counts_as_any_other() {
 #[test]
 fn patience_ends_with_the_longest_idle_of_the_larger_kind() {
     let now = Instant::now();
-    for (keep_alive, new, of_keep_alive) in [(3, 1, true), (1, 3, false), (2, 2, false)] {
+    // Those that have left are no part of their kind.
+    for (keep_alive, left, new, of_keep_alive) in
+        [(3, 0, 1, true), (1, 0, 3, false), (2, 0, 2, false), (4, 2, 2, false)]
+    {
         let mut admission = Admission::new(4);
-        let kept = enter(&mut admission, keep_alive, 2, now);
+        let mut kept = enter(&mut admission, keep_alive, 2, now);
+        kept.drain(..left).for_each(|slot| admission.remove(slot));
         let new = enter(&mut admission, new, 1, now + 30 * MS);
         assert_eq!(admission.room(now + 15 * MS), Room::WaitUntil(now + 75 * MS));
         // By then, only the least grace is over.
@@ -124,10 +128,10 @@ fn small_heads_are_accepted_however_many_are_held() {
     for (number, slot) in others.iter().enumerate() {
         assert_eq!(admission.set_held(*slot, 16 << 10).is_ok(), number < 192);
     }
-    assert!(admission.set_held(*last, SMALL_HEAD).is_ok());
-    assert!(admission.set_held(*last, SMALL_HEAD + 1).is_err());
+    assert!(admission.set_held(*last, 4096).is_ok());
+    assert!(admission.set_held(*last, 4097).is_err());
     others.iter().for_each(|slot| admission.remove(*slot));
-    assert!(admission.set_held(*last, SMALL_HEAD + 1).is_ok());
+    assert!(admission.set_held(*last, 4097).is_ok());
     admission.remove(*last);
     assert_eq!(admission.bytes(), (0, 0));
 }
