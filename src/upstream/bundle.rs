@@ -204,7 +204,7 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::KeyUsagePurpose;
+    use testing::certificates::rcgen::KeyUsagePurpose;
     use testing::certificates::{Pair, named, named_ca, self_signed};
 
     use super::*;
