@@ -16,6 +16,10 @@ run: ## the gateway in front of a stand-in API server: no cluster needed
 test: ## all tests except those that need a cluster
 	$(CARGO) test --locked -p kube-issuer-gateway -p testing
 
+.PHONY: emulated-test
+emulated-test: ## the integration tests that hold under qemu, with the static binary of ARCH
+	CARGO='$(CARGO)' ARCH=$(ARCH) tests/emulated
+
 .PHONY: lint
 lint: ## formatting, clippy and rustdoc, each warning an error
 	$(CARGO) fmt --all --check
@@ -51,17 +55,17 @@ build: ## the release binary
 # gains and costs: CARGO=... bench/allocator.
 # No path of the machine goes into it, so that whoever builds the same commit gets the same bytes. It has the list of its crates in it
 # (cargo-auditable), which scanners of images read. What follows, such as `make image`, takes it from target/, wherever it was built.
-ARCH ?= x86_64
+ARCH ?= $(subst arm64,aarch64,$(shell uname -m))
 STATIC = $(ARCH)-unknown-linux-musl/release/kube-issuer-gateway
 REMAP = "--remap-path-prefix=$(CURDIR)=/src","--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo"
 .PHONY: static
-static: ## the release binary, fully static, for ARCH (x86_64, aarch64); needs its musl target and a musl C compiler
+static: ## the release binary, fully static, for ARCH (x86_64, aarch64; this machine's); needs its musl target and a musl C compiler
 	tool=$$(.ci/tool cargo-auditable) && PATH="$$tool:$$PATH" $(CARGO) auditable build --locked --release --target $(ARCH)-unknown-linux-musl \
 		--config 'target."cfg(target_env=\"musl\")".rustflags=[$(REMAP)]'
 	@[ $(TARGET)/$(STATIC) -ef target/$(STATIC) ] || install -D $(TARGET)/$(STATIC) target/$(STATIC)
 
-# rustup target add x86_64-unknown-linux-musl; for arm64 the same target with aarch64, musl-gcc's
-# cross compiler and CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER.
+# rustup target add ARCH-unknown-linux-musl; for another architecture than the machine's also a cross compiler for musl, named at
+# CC_aarch64_unknown_linux_musl and CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 IMAGE ?= kube-issuer-gateway:$(VERSION)
 HELM ?= helm
@@ -103,7 +107,7 @@ doctor-cases: ## doctor of a good issuer behind nginx, and of eleven faults: its
 
 .PHONY: doctor-memory
 doctor-memory: ## what doctor takes of memory beside a gateway under load in 64 MiB
-	GATEWAY=$${GATEWAY:-$(TARGET)/x86_64-unknown-linux-musl/release/kube-issuer-gateway} tests/doctor/memory
+	GATEWAY=$${GATEWAY:-$(TARGET)/$(STATIC)} tests/doctor/memory
 
 .PHONY: bench
 bench: build ## requests a second, latency, CPU time, memory and start, beside nginx and Go's net/http
@@ -234,6 +238,10 @@ release-draft: ## release.yml, last: a draft of the release on GitHub
 .PHONY: workflows-test
 workflows-test: ## the GitHub workflows, by actionlint and zizmor; each of their make targets exists
 	tests/release/workflows
+
+.PHONY: fuzz-check
+fuzz-check: ## the fuzz targets hold for every input of their corpora: seconds, and no nightly toolchain
+	CARGO='$(CARGO)' fuzz/check
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZ_SECONDS (600); needs a nightly toolchain
