@@ -481,6 +481,24 @@ fn the_documentation_has_each_setting_of_the_program_in_the_words_of_help() {
     assert_eq!(setting_names(first_cells), settings);
 }
 
+#[test]
+fn both_dockerfiles_make_the_same_image() {
+    let image = |name| {
+        let text = page(name);
+        let stage = &text[text.find("\nFROM scratch").unwrap()..];
+        let counts = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        let instructions = stage.lines().filter(counts).map(str::to_owned);
+        // Where the binary comes from: the build stage, or this machine.
+        let (copies, rest): (Vec<_>, Vec<_>) = instructions
+            .filter(|line| !line.starts_with("ARG BINARY="))
+            .partition(|line| line.starts_with("COPY "));
+        assert_eq!(copies.len(), 1);
+        assert!(copies[0].ends_with(" /kube-issuer-gateway"), "{}", copies[0]);
+        rest
+    };
+    assert_eq!(image("Dockerfile"), image("Dockerfile.scratch"));
+}
+
 /// All words that look like the name of an environment variable.
 fn setting_names<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
