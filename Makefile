@@ -73,7 +73,8 @@ PROMTOOL ?= promtool
 
 .PHONY: image
 image: static ## the image for ARCH: the static binary and nothing else
-	docker build -f Dockerfile.scratch --platform linux/$(ARCH) --build-arg BINARY=target/$(STATIC) \
+	install -D $(TARGET)/$(STATIC) target/image/kube-issuer-gateway
+	docker build -f Dockerfile.scratch --platform linux/$(ARCH) \
 		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
 
 .PHONY: image-test
