@@ -101,3 +101,44 @@ pub(crate) fn json(findings: &[Finding]) -> String {
     let object = json!({ "ok": is_good(findings), "findings": findings_json });
     ascii_json(serde_json::to_string_pretty(&object).unwrap_or_default()) + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each level; what came from outside would clear a terminal.
+    fn findings() -> [Finding; 3] {
+        [
+            Finding::ok("dns", "the name has an address"),
+            Finding::warning("jwks", "a key \u{1b}[2J", "wait"),
+            Finding::failure("token", "x".repeat(700), "sign with another key"),
+        ]
+    }
+
+    #[test]
+    fn the_text_has_a_line_for_each_what_to_do_and_the_sums() {
+        let sentence = format!("{}...", "x".repeat(600));
+        let expected = format!(
+            "ok       dns              the name has an address\n\
+             warning  jwks             a key \\u{{1b}}[2J\n                       -> wait\n\
+             failure  token            {sentence}\n                       -> sign with another key\n\n\
+             1 failures, 1 warnings, 1 ok\n"
+        );
+        assert_eq!(text(&findings()), expected);
+    }
+
+    #[test]
+    fn the_json_is_one_object_that_is_ok_without_failures() {
+        let read = |findings: &[Finding]| -> Value {
+            let text = json(findings);
+            assert!(text.ends_with("}\n") && text.is_ascii(), "{text}");
+            serde_json::from_str(&text).unwrap()
+        };
+        let found = read(&findings());
+        let warning = json!({
+            "level": "warning", "subject": "jwks", "says": "a key \u{1b}[2J", "what_to_do": "wait"
+        });
+        assert_eq!((&found["ok"], &found["findings"][1]), (&json!(false), &warning));
+        assert_eq!(read(&findings()[..2])["ok"], true);
+    }
+}
