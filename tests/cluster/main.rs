@@ -345,7 +345,7 @@ fn deploy_yaml_is_applied_and_all_pods_get_ready(run: &mut Run) {
     let ours = |image: &&Value| image["names"].to_string().contains("kube-issuer-gateway:kind");
     let bytes = images.iter().find(ours).expect("the image")["sizeBytes"].as_u64().unwrap();
     println!("   image: {bytes} bytes");
-    assert!(bytes < 6 << 20, "the image has more than 6 MiB");
+    assert!(bytes < 7 << 20, "the image has more than 7 MiB");
 
     let pods = MANIFEST.pods();
     assert_eq!(pods.len(), 2, "{pods:?}");
