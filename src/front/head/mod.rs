@@ -124,7 +124,7 @@ struct Framing<'a> {
 
 /// The number of bytes of empty lines before the request: RFC 9112 §2.2.
 pub(crate) fn empty_lines(received: &[u8]) -> usize {
-    received.chunks_exact(2).take_while(|pair| pair == b"\r\n").count().saturating_mul(2)
+    received.as_chunks::<2>().0.iter().take_while(|pair| *pair == b"\r\n").count().saturating_mul(2)
 }
 
 /// The length of the first head in `received`, including the empty line; `None` while it is not
