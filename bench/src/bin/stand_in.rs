@@ -165,12 +165,14 @@ fn print_what_to_try(public: &str, admin: &str, token: &str) {
 /// Says when both documents have been fetched again.
 fn report_refreshes(api: &FakeApi) {
     let day = Duration::from_secs(24 * 60 * 60);
-    for n in 1.. {
+    let mut n = 1;
+    loop {
         while !api.wait_until(day, |requests| rounds(requests) >= n) {}
         match n {
             1 => println!("stand-in: the gateway fetched both documents"),
             _ => println!("stand-in: the gateway refreshed both documents ({} time)", ordinal(n)),
         }
+        n += 1;
     }
 }
 
