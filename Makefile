@@ -73,7 +73,7 @@ PROMTOOL ?= promtool
 
 .PHONY: image
 image: static ## the image for ARCH: the static binary and nothing else
-	install -D $(TARGET)/$(STATIC) target/image/kube-issuer-gateway
+	install -D target/$(STATIC) target/image/kube-issuer-gateway
 	docker build -f Dockerfile.scratch --platform linux/$(ARCH) \
 		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t $(IMAGE) .
 
